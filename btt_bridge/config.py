@@ -1,0 +1,323 @@
+"""One row per setting: name, default, limits, help. Read once, from one file, with the environment on top."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from btt_bridge.errors import ConfigurationError
+
+
+class Section(BaseModel):
+    """A group of settings; an unknown name is an error, for a typo must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Peer(Section):
+    """A system that may send to the bridge."""
+
+    ae_title: str = Field(min_length=1, max_length=16, description="Its AE title; `*` for any.")
+    address: str = Field(description="Its address or network, as 10.1.2.3 or 10.1.0.0/16.")
+    quiet_seconds: float | None = Field(
+        default=None, ge=0, le=86400, description="Quiet time after which a study from it counts as complete."
+    )
+    query_host: str = Field(default="", description="Where to C-FIND it for Number of Study Related Instances.")
+    query_port: int = Field(default=104, ge=1, le=65535, description="Port for that C-FIND.")
+    query_ae_title: str = Field(default="", max_length=16, description="AE title to call for that C-FIND.")
+
+    @field_validator("address")
+    @classmethod
+    def _network(cls, value: str) -> str:
+        ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class Accept(Section):
+    """The DIMSE listener."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(default=11112, ge=0, le=65535, description="Port of the DIMSE listener; 0 takes a free one.")
+    ae_title: str = Field(default="BTT_BRIDGE", min_length=1, max_length=16, description="The bridge's AE title.")
+    require_called_ae_title: bool = Field(default=True, description="Refuse a sender that calls another AE title.")
+    peers: tuple[Peer, ...] = Field(default=(), description="Who may send from outside loopback; nobody by default.")
+    processes: int = Field(default=2, ge=1, le=32, description="Listener processes that share the port.")
+    associations_max: int = Field(default=64, ge=1, le=1024, description="Open associations in one process.")
+    pdu_bytes_max: int = Field(default=131072, ge=4096, le=1048576, description="Largest PDU we offer to take.")
+    object_bytes_max: int = Field(default=4 * 2**30, ge=2**20, description="Largest object taken by C-STORE.")
+    idle_seconds_max: float = Field(default=60, gt=0, le=3600, description="Silence after which we abort.")
+    free_bytes_min: int = Field(default=2**30, ge=0, description="Free disk below which C-STORE answers 0xA700.")
+    sop_class_uids_extra: tuple[str, ...] = Field(
+        default=(), description="Private SOP classes to take, besides all known."
+    )
+    commit_objects_max: int = Field(default=64, ge=1, le=1024, description="Objects that may share one index commit.")
+
+
+class Assemble(Section):
+    """When a study counts as complete."""
+
+    quiet_seconds: float = Field(default=30, ge=0, le=86400, description="Quiet time without better evidence.")
+    quiet_seconds_by_modality: Mapping[str, float] = Field(
+        default_factory=dict,
+        description="Quiet time by Modality; the longest of a study's modalities counts.",
+    )
+    wait_seconds_max: float = Field(
+        default=3600,
+        ge=1,
+        description="Time after which a study with fewer instances than expected goes on all the same.",
+    )
+    query_seconds_max: float = Field(default=10, gt=0, le=300, description="Time limit of one C-FIND.")
+    query_every_seconds: float = Field(default=5, gt=0, le=3600, description="Pause between two C-FINDs of one study.")
+    sequence_depth_max: int = Field(default=32, ge=4, le=200, description="Deepest nesting of sequences that we read.")
+    header_bytes_max: int = Field(
+        default=64 * 2**20, ge=2**16, description="Largest header, without pixels, that we read."
+    )
+
+
+class Deidentify(Section):
+    """What may leave, and how."""
+
+    shift_days_max: int = Field(
+        default=3650, ge=30, le=36500, description="Dates of one patient move back by up to this."
+    )
+    identifying_length_min: int = Field(
+        default=4, ge=2, le=16, description="Shortest identifying value that the proof searches for."
+    )
+
+
+class Isolation(Section):
+    """Child processes that read what strangers sent."""
+
+    processes: int = Field(default=2, ge=1, le=64, description="Child processes for reading and stripping.")
+    memory_bytes_max: int = Field(default=2 * 2**30, ge=2**28, description="Memory of one child process.")
+    seconds_max: float = Field(default=60, gt=0, description="Time for one batch of instances in a child process.")
+
+
+class Dispatch(Section):
+    """The hospital's side of the pool."""
+
+    exchange_url: str = Field(default="http://127.0.0.1:8043", description="Where the exchange answers.")
+    deadline_seconds: int = Field(default=1800, ge=10, description="Time a study may spend at the pool.")
+    local_fallback_seconds: int = Field(
+        default=300,
+        ge=0,
+        description="Time without a lease after which only the local node may take the offer.",
+    )
+    timeout_seconds: float = Field(default=30, gt=0, le=300, description="Time limit of one request to the exchange.")
+
+
+class Exchange(Section):
+    """The pool's market, where it runs here."""
+
+    host: str = Field(default="127.0.0.1", description="Address the exchange listens on.")
+    port: int = Field(default=8043, ge=0, le=65535, description="Port of the exchange.")
+    database_url: str = Field(default="", description="Its own database; a file under the data folder by default.")
+    parcels_url: str = Field(default="", description="Folder or fsspec URL of sealed parcels and results.")
+    broker_url: str = Field(default="", description="Broker for doorbells to nodes; a folder by default.")
+    lease_seconds: float = Field(default=30, ge=1, le=3600, description="Time a lease runs without a heartbeat.")
+    attempts_max: int = Field(default=4, ge=1, le=20, description="Leases one offer may see before it fails.")
+    parcel_bytes_max: int = Field(default=8 * 2**30, ge=2**20, description="Largest sealed parcel.")
+    result_bytes_max: int = Field(default=2**30, ge=2**16, description="Largest sealed result.")
+    clock_skew_seconds: float = Field(default=120, ge=1, le=600, description="How far a signer's clock may be off.")
+    node_public_keys: tuple[str, ...] = Field(
+        default=(), description="Ed25519 keys (hex) of nodes that may join; the local node always may."
+    )
+
+
+class Node(Section):
+    """One GPU node."""
+
+    exchange_url: str = Field(default="http://127.0.0.1:8043", description="Where the exchange answers.")
+    broker_url: str = Field(default="", description="Broker for doorbells; empty where the node only polls.")
+    data_dir: Path = Field(default=Path("node"), description="Folder of the node's keys and scratch files.")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="torch device.")
+    tier: str = Field(default="public", pattern=r"^(hospital|contracted|public)$", description="Whose node this is.")
+    poll_seconds: float = Field(
+        default=2, gt=0, le=300, description="Pause between looks at the market without a doorbell."
+    )
+    run_seconds_max: float = Field(default=600, gt=0, description="Time limit of one model run.")
+    memory_bytes_max: int = Field(default=8 * 2**30, ge=2**29, description="Memory limit of one model run.")
+    parcel_bytes_max: int = Field(default=8 * 2**30, ge=2**20, description="Largest parcel it takes.")
+    threads: int = Field(default=0, ge=0, le=256, description="CPU threads of torch; 0 leaves it to torch.")
+
+
+class Destination(Section):
+    """A PACS that gets results."""
+
+    name: str = Field(min_length=1, description="Name that routes use.")
+    ae_title: str = Field(min_length=1, max_length=16, description="Its AE title.")
+    host: str = Field(description="Its address.")
+    port: int = Field(ge=1, le=65535, description="Its port.")
+
+
+class Send(Section):
+    """The outbox."""
+
+    ae_title: str = Field(default="BTT_BRIDGE", min_length=1, max_length=16, description="AE title we call from.")
+    attempts_max: int = Field(default=20, ge=1, description="Tries before a delivery is a dead letter.")
+    backoff_seconds: float = Field(default=5, gt=0, description="Pause after the first failure; doubles each time.")
+    backoff_seconds_max: float = Field(default=1800, gt=0, description="Longest pause.")
+    timeout_seconds: float = Field(default=30, gt=0, description="Time limit of connect, association and response.")
+
+
+class Settle(Section):
+    """The accounts."""
+
+    database_url: str = Field(default="", description="The ledger's database; a file under the data folder by default.")
+    hospital: str = Field(
+        default="hospital", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this hospital's account."
+    )
+    credit_units: int = Field(
+        default=100_000_00, ge=0, description="Credit line of the hospital in minor units of its currency."
+    )
+    events_path: str = Field(default="", description="File that gets signed events; under the data folder by default.")
+
+
+class Web(Section):
+    """The pages and the metrics."""
+
+    host: str = Field(
+        default="127.0.0.1", description="Address of the pages; they show patient data, keep them inside."
+    )
+    port: int = Field(default=8042, ge=0, le=65535, description="Port of the pages.")
+
+
+class Settings(BaseSettings):
+    """All settings. `BTT_ACCEPT__PORT=104` in the environment overrides `accept: {port: …}` in the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BTT_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(default=Path("btt-data"), description="Folder of everything the bridge keeps.")
+    database_url: str = Field(
+        default="", description="The hospital's database; a file under the data folder by default."
+    )
+    store_url: str = Field(default="", description="Folder or fsspec URL of reports and pictures.")
+    broker_url: str = Field(default="", description="Broker for the hospital's own doorbells; a folder by default.")
+    mappings_dir: Path = Field(default=Path("mappings"), description="Folder of the hospital's mappings.")
+    institution: str = Field(default="", max_length=64, description="Institution Name (0008,0080) in what we write.")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+    workers: int = Field(default=2, ge=1, le=64, description="Studies worked on at once.")
+    reap_seconds: float = Field(default=1, gt=0, le=60, description="Pause between two looks for work nobody rang for.")
+    local_node: bool = Field(default=True, description="Start a node of our own.")
+    local_exchange: bool = Field(default=True, description="Start an exchange of our own.")
+
+    accept: Accept = Accept()
+    assemble: Assemble = Assemble()
+    deidentify: Deidentify = Deidentify()
+    isolation: Isolation = Isolation()
+    dispatch: Dispatch = Dispatch()
+    exchange: Exchange = Exchange()
+    node: Node = Node()
+    send: Send = Send()
+    destinations: tuple[Destination, ...] = Field(default=(), description="Where results go.")
+    settle: Settle = Settle()
+    web: Web = Web()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file: that is how a container is told apart from its image."""
+        return env_settings, init_settings
+
+    def under_data(self, configured: str, default: str, scheme: str = "") -> str:
+        """Return the configured URL or, where it is empty, `default` under the data folder."""
+        return configured or f"{scheme}{self.data_dir.absolute() / default}"
+
+    @property
+    def journal_url(self) -> str:
+        return self.under_data(self.database_url, "bridge.db", "sqlite:///")
+
+    @property
+    def ledger_url(self) -> str:
+        return self.under_data(self.settle.database_url, "ledger.db", "sqlite:///")
+
+    @property
+    def exchange_database_url(self) -> str:
+        return self.under_data(self.exchange.database_url, "exchange.db", "sqlite:///")
+
+    @property
+    def parcels_url(self) -> str:
+        return self.under_data(self.exchange.parcels_url, "parcels")
+
+    @property
+    def documents_url(self) -> str:
+        return self.under_data(self.store_url, "store")
+
+    @property
+    def hospital_broker_url(self) -> str:
+        return self.under_data(self.broker_url, "doorbells/hospital", "filesystem://")
+
+    @property
+    def pool_broker_url(self) -> str:
+        return self.under_data(self.exchange.broker_url, "doorbells/pool", "filesystem://")
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where accepted objects lie; always a local disk, for fsync means nothing elsewhere."""
+        return self.data_dir.absolute() / "spool"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.data_dir.absolute() / "keys"
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read settings from a YAML file (or none) and the environment; raise ConfigurationError with file and line."""
+    path = path or (Path(os.environ["BTT_SETTINGS"]) if "BTT_SETTINGS" in os.environ else None)
+    if path is None:
+        return _validated({}, "", None)
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        body = yaml.safe_load(text)
+    except OSError:
+        raise ConfigurationError(f"{path} cannot be read") from None
+    except yaml.MarkedYAMLError as problem:
+        line = problem.problem_mark.line + 1 if problem.problem_mark else 0
+        raise ConfigurationError(f"{path}:{line}: this is not YAML: {problem.problem}") from None
+    if body is not None and not isinstance(body, dict):
+        raise ConfigurationError(f"{path}:1: settings are `name: value` lines")
+    return _validated(body or {}, str(path), node)
+
+
+def _validated(body: dict[str, Any], file: str, node: yaml.Node | None) -> Settings:
+    try:
+        return Settings(**body)
+    except ValidationError as problem:
+        lines = []
+        for error in problem.errors():
+            where = f"{file}:{_line(node, error['loc'])}: " if file else ""
+            lines.append(f"{where}{'.'.join(map(str, error['loc']))}: {error['msg']}")
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """Return the line of the deepest part of `location` that the file spells out."""
+    line = 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                return line
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line

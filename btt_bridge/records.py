@@ -1,0 +1,397 @@
+"""The frozen records that stages hand each other; an object is valid or it does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from btt_bridge.errors import MalformedError
+from btt_bridge.money import Amount
+
+#: DICOM keyword to value(s), as assemble read them: text as str, IS as int, DS and FL as float, several values
+#: as a tuple. Sequences and binary values are left out. This is patient data: it stays in the hospital.
+Keywords = Mapping[str, Any]
+
+
+class Urgency(StrEnum):
+    """How soon somebody needs the result; it sets the deadline and the price."""
+
+    STAT = "stat"
+    URGENT = "urgent"
+    ROUTINE = "routine"
+
+
+class Tier(StrEnum):
+    """Where a parcel may be opened. Placement fails closed: a node of a farther tier never gets it."""
+
+    HOSPITAL = "hospital"  # the hospital's own node
+    CONTRACTED = "contracted"  # a node under contract, attested
+    PUBLIC = "public"  # anybody's
+
+
+def _aware(moment: datetime) -> None:
+    if moment.tzinfo is None:
+        raise ValueError("moments are aware, in UTC")
+
+
+# --- accept ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One object that a door has taken in: what the protocol itself said of it, before anybody parsed it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    #: Where its bytes lie, relative to the spool folder: a DICOM Part 10 file whose data set is as received.
+    path: str
+    size_bytes: int
+    received_at: datetime
+
+    def __post_init__(self) -> None:
+        _aware(self.received_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An arrival with its row in the index."""
+
+    id: int
+    arrival: Arrival
+    #: Empty, or why this copy is not the one in use: "conflict" (same SOP Instance UID, other content),
+    #: "unreadable" (the data set could not be parsed).
+    flag: str = ""
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+
+
+# --- assemble -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What assemble read from one instance, down to but not including its pixels."""
+
+    instance_id: int
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    keywords: Keywords
+
+    def __post_init__(self) -> None:
+        if not (self.study_instance_uid and self.series_instance_uid and self.sop_instance_uid):
+            raise MalformedError("Study, Series and SOP Instance UID must all have a value")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a study as received so far."""
+
+    series_instance_uid: str
+    #: Keywords of its first instance; what is the same in every instance of a series is enough to route by.
+    keywords: Keywords
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One revision of a study: what the bridge holds of it at this moment."""
+
+    study_instance_uid: str
+    #: 1 for the first complete set; each late object after completion opens the next.
+    revision: int
+    calling_ae_title: str
+    series: tuple[Series, ...]
+    first_received_at: datetime
+    last_received_at: datetime
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        return tuple(instance for series in self.series for instance in series.instances)
+
+
+class EvidenceKind(StrEnum):
+    """On what grounds a study counts as complete, strongest first."""
+
+    ORDER = "order"  # the order said how many instances to expect
+    C_FIND = "c-find"  # the sending PACS said Number of Study Related Instances (0020,1208)
+    QUIET_TIME = "quiet-time"  # nothing more came for the configured time
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why a study was called complete."""
+
+    kind: EvidenceKind
+    received: int
+    #: None where the evidence is quiet time alone.
+    expected: int | None
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _aware(self.at)
+
+
+# --- assign ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the hospital's mapping decided for a study: one service, on one series, under one policy."""
+
+    name: str
+    #: Digest of the mapping file that decided; kept with the study for ever.
+    mapping_version: str
+    service: str
+    series_instance_uid: str
+    urgency: Urgency
+    tier: Tier
+    destinations: tuple[str, ...]
+    #: Price ceiling for one study.
+    price_max: Amount
+    deadline_seconds: int
+
+
+# --- deidentify -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where one image of a parcel lies; judge holds every finding against these."""
+
+    #: As it goes out.
+    sop_instance_uid: str
+    series_instance_uid: str
+    rows: int
+    columns: int
+    #: Image Position (Patient), millimetres; None where the image has none.
+    position: tuple[float, float, float] | None
+    #: Image Orientation (Patient).
+    orientation: tuple[float, float, float, float, float, float] | None
+    #: Pixel Spacing: between rows, between columns, millimetres.
+    spacing: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stripped:
+    """One object ready to leave, and what must be remembered of it to bring its identity back."""
+
+    #: A complete Part 10 file with rebuilt meta and zeroed preamble.
+    content: bytes
+    #: Original UID to outgoing UID, for every UID that was mapped in this object.
+    uids: Mapping[str, str]
+    #: Values that identify, as they stood in the original, for the proof to search for.
+    identifying: frozenset[str]
+    slice: Slice
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonym:
+    """What one patient is called outside, and how far that patient's dates are moved."""
+
+    patient_id: str
+    patient_name: str
+    #: Whole days, negative: dates move to the past.
+    shift_days: int
+
+
+# --- dispatch and exchange ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A sealed study as it lies in the object store; its key is kept apart."""
+
+    key: str
+    #: SHA-256 of the ciphertext, hex.
+    digest: str
+    size_bytes: int
+    #: Facts the price is made from, and nothing about the patient.
+    voxels: int
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the bridge asks the pool to do, signed by the bridge. Carries no key and no identity."""
+
+    offer_id: str
+    bridge_id: str
+    service: str
+    parcel_digest: str
+    parcel_size_bytes: int
+    voxels: int
+    #: Estimated model operations; the price is made from this, never from the worker's clock.
+    operations: int
+    urgency: Urgency
+    tier: Tier
+    price_max_units: int
+    price_asset: str
+    deadline: datetime
+    #: X25519 public key, hex, to which the node wraps the key of its result.
+    reply_key: str
+
+    def __post_init__(self) -> None:
+        _aware(self.deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One node's time-limited right to one offer. A higher fencing token makes every lower one void."""
+
+    lease_id: str
+    offer_id: str
+    node_id: str
+    attempt: int
+    fencing_token: int
+    expires_at: datetime
+    #: The node's X25519 public key, hex: the bridge wraps the parcel's key for it, and for no other.
+    node_wrap_key: str
+    #: The node's Ed25519 public key, hex: its receipt must verify with it.
+    node_sign_key: str
+
+    def __post_init__(self) -> None:
+        _aware(self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What ran, where, on what and how long; signed by the node."""
+
+    offer_id: str
+    lease_id: str
+    fencing_token: int
+    node_id: str
+    service: str
+    service_version: str
+    #: SHA-256, hex, of the service's code and weights.
+    model_digest: str
+    #: SHA-256, hex, of the sealed parcel that was opened.
+    input_digest: str
+    #: SHA-256, hex, of the sealed result.
+    output_digest: str
+    #: The result's key, wrapped by HPKE to the offer's reply key, hex.
+    wrapped_key: str
+    device: str
+    started_at: datetime
+    finished_at: datetime
+    #: Seconds by step: "open", "decode", "run", "seal".
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+# --- infer, judge, reidentify ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 Section 8): value, scheme designator, meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number with its unit (UCUM) and its concept."""
+
+    concept: Code
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing seen in the images, where, how large, how sure."""
+
+    #: Unique within the result: "nodule-1".
+    name: str
+    kind: Code
+    #: Slice it is best seen on.
+    sop_instance_uid: str
+    #: Centre in the patient coordinate system (LPS), millimetres.
+    center_mm: tuple[float, float, float]
+    #: Centre as (row, column), in pixels of that slice.
+    center_px: tuple[float, float]
+    diameter_mm: float
+    volume_mm3: float
+    #: 0 to 1; how the service ranks it, not a probability of disease.
+    score: float
+    #: Name of the mask that holds it, "" for none.
+    mask: str = ""
+    #: 1-based value of this finding's voxels within a labelled mask; 0 where the mask is binary.
+    mask_label: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """One segmentation: bits packed along columns, one frame a slice, in the order of `Result.slices`."""
+
+    name: str
+    category: Code
+    kind: Code
+    #: uint8 array of shape (frames, rows, ceil(columns / 8)), numpy.packbits order "big".
+    bits: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a service found, in the terms of the study it was given. Data from a stranger until judged."""
+
+    service: str
+    service_version: str
+    series_instance_uid: str
+    #: SOP Instance UIDs of the slices in spatial order, foot to head.
+    slices: tuple[str, ...]
+    rows: int
+    columns: int
+    measurements: tuple[Measurement, ...]
+    findings: tuple[Finding, ...]
+    masks: tuple[Mask, ...]
+
+
+# --- report and send ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One DICOM object the bridge wrote, ready to be sent."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    #: "SR", "SEG" or "SC".
+    kind: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A PACS that takes results by C-STORE."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+
+
+# --- settle ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one delivered result costs, and the facts it was priced by."""
+
+    amount: Amount
+    price_list: str
+    operations: int
+    voxels: int
+    size_bytes: int
+    urgency: Urgency
+    hardware: str

@@ -1,0 +1,96 @@
+"""Ed25519 keys and signed envelopes: who said this, and exactly what was said."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from btt_bridge.errors import SignatureError
+
+
+def canonical(body: Any) -> bytes:
+    """Return the one byte string that stands for a JSON value: sorted keys, no blanks, UTF-8, no NaN."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _pre_authentication(kind: str, payload: bytes) -> bytes:
+    """Bind the payload to its type (the DSSE v1 encoding), so that a signature cannot be moved to another type."""
+    return b"DSSEv1 %d %b %d %b" % (len(kind.encode()), kind.encode(), len(payload), payload)
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A private key that signs."""
+
+    key: Ed25519PrivateKey
+
+    @classmethod
+    def load(cls, path: Path) -> Signer:
+        """Read the key at `path`, or make one there that only its owner can read."""
+        return cls(Ed25519PrivateKey.from_private_bytes(read_or_make_secret(path)))
+
+    @property
+    def public(self) -> str:
+        """The public key, hex."""
+        return self.key.public_key().public_bytes_raw().hex()
+
+    def sign(self, kind: str, body: Mapping[str, Any]) -> dict[str, str]:
+        """Return a DSSE-style envelope of `body`."""
+        payload = canonical(body)
+        return {
+            "kind": kind,
+            "payload": base64.b64encode(payload).decode(),
+            "key": self.public,
+            "signature": base64.b64encode(self.key.sign(_pre_authentication(kind, payload))).decode(),
+        }
+
+
+def verify(envelope: Mapping[str, Any], kind: str, public: str) -> dict[str, Any]:
+    """Return the body of an envelope signed by `public` (hex) for `kind`; raise SignatureError otherwise."""
+    try:
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        signature = base64.b64decode(envelope["signature"], validate=True)
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        if envelope["kind"] != kind:
+            raise SignatureError(f"this is not a signed {kind}")
+        key.verify(signature, _pre_authentication(kind, payload))
+        body = json.loads(payload)
+    except (KeyError, TypeError, ValueError, InvalidSignature):
+        raise SignatureError from None
+    if not isinstance(body, dict):
+        raise SignatureError
+    return body
+
+
+def read_or_make_secret(path: Path) -> bytes:
+    """Return the 32 secret bytes at `path`; made once, mode 0600, even when several processes start together."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # A link fails where a rename would overwrite what another process has just made and is using.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    secret = path.read_bytes()
+    if len(secret) != 32:
+        raise SignatureError(f"the key file {path.name} does not hold 32 bytes")
+    return secret
