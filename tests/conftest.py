@@ -1,0 +1,85 @@
+"""The real peers and the real data as fixtures; a server that many tests share is started once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers import brokers, dcmtk, pacs, postgres
+from tests.peers.server import program
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`@pytest.mark.peer("dciodvfy")` fails a test whose program is missing, before it starts."""
+    for marker in item.iter_markers("peer"):
+        for name in marker.args:
+            program(name)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data; absent, it is a failure in CI and a skip on a desk."""
+    path = Path(os.environ.get("BTT_TEST_DATA") or ROOT.parent / "shared" / "data").resolve()
+    if not path.is_dir():
+        problem = f"no real test data at {path}; set BTT_TEST_DATA"
+        if os.environ.get("CI"):
+            pytest.fail(problem, pytrace=False)
+        pytest.skip(problem)
+    return path
+
+
+@pytest.fixture
+def orthanc() -> Iterator[pacs.Orthanc]:
+    """An empty Orthanc of this test's own; tell it of the bridge by `know`."""
+    with pacs.orthanc() as running:
+        yield running
+
+
+@pytest.fixture
+def storescp() -> Iterator[dcmtk.StoreSCP]:
+    """DCMTK's storescp as a PACS that only takes."""
+    with dcmtk.storescp() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[brokers.Broker]:
+    with brokers.redis() as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(_redis: brokers.Broker) -> str:
+    """The URL of an empty Redis."""
+    return brokers.emptied(_redis)
+
+
+@pytest.fixture(scope="session")
+def _rabbitmq() -> Iterator[brokers.RabbitMQ]:
+    with brokers.rabbitmq() as running:
+        yield running
+
+
+@pytest.fixture
+def rabbitmq_url(_rabbitmq: brokers.RabbitMQ) -> Iterator[str]:
+    """The URL of a virtual host on RabbitMQ that no other test has touched."""
+    with _rabbitmq.virtual_host() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _postgresql() -> Iterator[postgres.PostgreSQL]:
+    with postgres.postgresql() as running:
+        yield running
+
+
+@pytest.fixture
+def postgresql_url(_postgresql: postgres.PostgreSQL) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database on PostgreSQL."""
+    with _postgresql.database() as url:
+        yield url
