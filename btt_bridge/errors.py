@@ -15,7 +15,8 @@ BridgeError
 │   ├── IdentityLeakError
 │   ├── UnmappedIdentityError
 │   └── NoRouteError
-├── IsolationError                    a child process that worked on one item is gone
+├── IsolationError                    a child process did not do its work on one item
+│   ├── FunctionFailedError
 │   ├── ProcessDiedError
 │   └── ProcessTimedOutError
 ├── PoolError
@@ -144,6 +145,10 @@ class NoRouteError(HeldError):
 
 class IsolationError(BridgeError):
     """A child process did not finish its work."""
+
+
+class FunctionFailedError(IsolationError):
+    """The function that ran in a child process raised an error of its own."""
 
 
 class ProcessDiedError(IsolationError):
