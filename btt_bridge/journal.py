@@ -220,8 +220,7 @@ class Journal:
         held: list[Arrival | None] = []
         with writing(self.engine) as connection:
             for arrival in arrivals:
-                row = {**asdict(arrival), "flag": "", "study_instance_uid": "", "series_instance_uid": ""}
-                result = connection.execute(self._insert_new(instance_table).values(row, revision=0))
+                result = connection.execute(self._insert_new(instance_table).values(_new_row(arrival)))
                 held.append(None if result.rowcount == 1 else self._holder(connection, arrival))
         return held
 
@@ -241,15 +240,13 @@ class Journal:
     def unread(self, limit: int) -> list[Instance]:
         """Return up to `limit` instances that nobody has read yet, oldest first."""
         with reading(self.engine) as connection:
-            rows = connection.execute(select(instance_table).where(_unread).order_by("id").limit(limit))
+            rows = connection.execute(select(instance_table).where(_unread).order_by(instance_table.c.id).limit(limit))
             return [_instance(row) for row in rows]
 
-    def record_unreadable(self, instance_id: int) -> None:
-        """Flag an object that could not be read; its bytes stay."""
+    def record_flag(self, instance_id: int, flag: str) -> None:
+        """Take an object out of use ("unreadable", "own"); its bytes stay."""
         with writing(self.engine) as connection:
-            connection.execute(
-                update(instance_table).where(instance_table.c.id == instance_id).values(flag="unreadable")
-            )
+            connection.execute(update(instance_table).where(instance_table.c.id == instance_id).values(flag=flag))
 
     def record_headers(self, headers: Sequence[Header], due_at: datetime) -> list[int]:
         """Place read instances in their series and studies; return the journeys they belong to.
@@ -675,6 +672,10 @@ class Journal:
 def evidence_facts(evidence: Evidence) -> dict[str, Any]:
     """Return evidence as it is kept among a journey's facts."""
     return json.loads(json.dumps(asdict(evidence), default=str))  # type: ignore[no-any-return]
+
+
+def _new_row(arrival: Arrival) -> dict[str, Any]:
+    return {**asdict(arrival), "flag": "", "study_instance_uid": "", "series_instance_uid": "", "revision": 0}
 
 
 def _instance(row: Row[Any]) -> Instance:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from btt_bridge.errors import MalformedError
 from btt_bridge.money import Amount
@@ -66,7 +67,7 @@ class Instance:
     id: int
     arrival: Arrival
     #: Empty, or why this copy is not the one in use: "conflict" (same SOP Instance UID, other content),
-    #: "unreadable" (the data set could not be parsed).
+    #: "unreadable" (the data set could not be parsed), "own" (a result of ours that came back).
     flag: str = ""
     study_instance_uid: str = ""
     series_instance_uid: str = ""
@@ -286,6 +287,32 @@ class Receipt:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeCard:
+    """What a node says of itself when it joins a pool; signed by the key that is its name."""
+
+    #: The node's Ed25519 public key, hex.
+    node_id: str
+    #: The node's X25519 public key, hex.
+    wrap_key: str
+    #: What it claims to be; the exchange and each bridge decide for themselves how far to believe it.
+    tier: Tier
+    #: Names of the services it can run.
+    services: tuple[str, ...]
+    device: str
+    #: Model operations a second, measured by itself on a service it runs; 0 where it has not measured.
+    benchmark: int
+    parcel_bytes_max: int
+
+    def __post_init__(self) -> None:
+        if not (_is_key(self.node_id) and _is_key(self.wrap_key)):
+            raise MalformedError("a node is named by a public key, and has a second one to wrap for")
+
+
+def _is_key(text: str) -> bool:
+    return len(text) == 64 and all(letter in "0123456789abcdef" for letter in text)
+
+
 # --- infer, judge, reidentify ---------------------------------------------------------------------------
 
 
@@ -395,3 +422,78 @@ class Charge:
     size_bytes: int
     urgency: Urgency
     hardware: str
+
+
+# --- as JSON --------------------------------------------------------------------------------------------
+
+R = TypeVar("R")
+
+
+def to_body(record: Any) -> dict[str, Any]:
+    """Return a flat record as a JSON object; moments are ISO 8601 in UTC."""
+    return {one.name: _plain(getattr(record, one.name)) for one in fields(record)}
+
+
+def from_body(kind: type[R], body: Any) -> R:
+    """Return the record that `to_body` wrote; raise MalformedError for a missing, unknown or wrongly typed field."""
+    if not isinstance(body, Mapping):
+        raise MalformedError(f"a {kind.__name__} is a JSON object")
+    hints = get_type_hints(kind)
+    if body.keys() != hints.keys():
+        raise MalformedError(f"a {kind.__name__} has other fields than these")
+    try:
+        return kind(**{name: _READERS[hint](body[name]) for name, hint in hints.items()})
+    except (TypeError, ValueError):
+        raise MalformedError(f"a field of this {kind.__name__} does not hold what it should") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    # bool is an int to Python, and JSON readers accept NaN.
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError
+    return float(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(item) for item in value)
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return {_text(name): _number(number) for name, number in value.items()}
+
+
+_READERS: Mapping[Any, Any] = {
+    str: _text,
+    int: _whole,
+    datetime: lambda value: datetime.fromisoformat(_text(value)),
+    Urgency: Urgency,
+    Tier: Tier,
+    tuple[str, ...]: _texts,
+    Mapping[str, float]: _numbers,
+}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +72,68 @@ def verify(envelope: Mapping[str, Any], kind: str, public: str) -> dict[str, Any
     return body
 
 
+@dataclass(frozen=True)
+class SignedRequest:
+    """One HTTP request as its sender signed it; `read_request` has proved that `public` said so."""
+
+    #: The sender's public key, hex.
+    public: str
+    method: str
+    #: Path and query, as they stand in the request line.
+    target: str
+    #: SHA-256 of the body, hex.
+    digest: str
+    at: datetime
+    #: Never used twice by the same key.
+    nonce: str
+
+
+def sign_request(signer: Signer, method: str, target: str, digest: str, at: datetime) -> str:
+    """Return the Authorization header for one request; each call makes a new nonce."""
+    envelope = signer.sign(
+        "request",
+        {
+            "method": method,
+            "target": target,
+            "digest": digest,
+            "at": at.astimezone(UTC).isoformat(),
+            "nonce": uuid.uuid4().hex,
+        },
+    )
+    return f"BTT {base64.urlsafe_b64encode(canonical(envelope)).decode()}"
+
+
+def read_request(header: str) -> SignedRequest:
+    """Return what an Authorization header claims, its signature checked; raise SignatureError otherwise.
+
+    Whether the key is welcome, the time near and the nonce new is for the caller to say.
+    """
+    scheme, _, encoded = header.partition(" ")
+    try:
+        if scheme != "BTT":
+            raise SignatureError("this request is not signed")
+        envelope = json.loads(base64.urlsafe_b64decode(encoded))
+        body = verify(envelope, "request", envelope["key"])
+        request = SignedRequest(
+            public=envelope["key"],
+            method=str(body["method"]),
+            target=str(body["target"]),
+            digest=str(body["digest"]),
+            at=datetime.fromisoformat(body["at"]),
+            nonce=str(body["nonce"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise SignatureError from None
+    if request.at.tzinfo is None or not 16 <= len(request.nonce) <= 64:
+        raise SignatureError
+    return request
+
+
 def read_or_make_secret(path: Path) -> bytes:
     """Return the 32 secret bytes at `path`; made once, mode 0600, even when several processes start together."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(32))

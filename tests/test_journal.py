@@ -1,0 +1,145 @@
+"""The journal: what is indexed, how revisions come about, who may work on a journey, and the outbox."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from btt_bridge.journal import Journal, StaleError
+from btt_bridge.journey import Event, State
+from btt_bridge.records import Arrival, Document, Header
+from btt_bridge.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: FakeClock) -> Journal:
+    return Journal(f"sqlite:///{tmp_path / 'journal.db'}", clock)
+
+
+def arrive(journal: Journal, clock: FakeClock, number: int, study: str = "1.2", series: str = "1.2.3") -> int:
+    """One object arrives and is read; return the journey it belongs to."""
+    arrival = Arrival(f"1.2.3.{number}", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", "CT1", "BTT_BRIDGE",
+                      "127.0.0.1", f"{number}.dcm", 100, clock.now())  # fmt: skip
+    assert journal.record_arrivals([arrival]) == [None]
+    (instance,) = journal.unread(10)
+    header = Header(instance.id, study, series, arrival.sop_instance_uid, {"AccessionNumber": "A1", "Modality": "CT"})
+    (journey,) = journal.record_headers([header], clock.now())
+    return journey
+
+
+def walk(journal: Journal, journey_id: int, *events: Event) -> None:
+    for event in events:
+        journal.advance(journal.journey(journey_id), event)
+
+
+def test_one_copy_is_in_use_and_the_holder_is_named(journal: Journal, clock: FakeClock) -> None:
+    """A second object with the same SOP Instance UID is not indexed; the caller learns where the first lies."""
+    arrive(journal, clock, 1)
+    again = Arrival("1.2.3.1", "1.2", "1.2", "CT2", "B", "::1", "other.dcm", 9, clock.now())
+    (holder,) = journal.record_arrivals([again])
+    assert holder is not None
+    assert holder.path == "1.dcm"
+    journal.record_conflict(again)
+    assert [instance.flag for instance in journal.flagged()] == ["conflict"]
+    assert journal.unread(10) == []
+
+
+def test_objects_before_completion_share_a_revision(journal: Journal, clock: FakeClock) -> None:
+    """Everything that came before completion is revision 1, and the study shows it all."""
+    first = arrive(journal, clock, 1)
+    assert arrive(journal, clock, 2, series="1.2.4") == first
+    assert {len(series.instances) for series in journal.study(first).series} == {1}
+    walk(journal, first, Event.COMPLETED)
+    assert len(journal.study(first).instances) == 2
+
+
+def test_a_late_object_opens_a_revision_that_supersedes(journal: Journal, clock: FakeClock) -> None:
+    """The running job ends as superseded, its outbox is withdrawn, and revision 2 has old and new objects."""
+    first = arrive(journal, clock, 1)
+    walk(journal, first, Event.COMPLETED, Event.MATCHED)
+    journal.enqueue(first, ["pacs"], [("k", Document("1.9", "1.2", "SR", b"x"))])
+    second = arrive(journal, clock, 2)
+    assert second != first
+    assert journal.journey(first).state is State.SUPERSEDED
+    assert journal.journey(first).facts["superseded_from"] == "assigned"
+    assert [delivery.state for delivery in journal.deliveries(first)] == ["withdrawn"]
+    assert journal.journey(second).revision == 2
+    assert len(journal.study(second).instances) == 2
+    assert len(journal.study(first).instances) == 1, "the first revision is still what it was"
+
+
+def test_a_delivered_revision_stays_delivered(journal: Journal, clock: FakeClock) -> None:
+    """After delivery a late object opens the next revision without touching the one that was delivered."""
+    first = arrive(journal, clock, 1)
+    walk(journal, first, Event.COMPLETED, Event.MATCHED, Event.STRIPPED, Event.OFFERED, Event.COMPUTED,
+         Event.ACCEPTED, Event.RESTORED, Event.REPORTED, Event.DELIVERED)  # fmt: skip
+    arrive(journal, clock, 2)
+    assert journal.journey(first).state is State.DELIVERED
+
+
+def test_only_one_claims_a_journey_and_a_claim_runs_out(journal: Journal, clock: FakeClock) -> None:
+    """Two workers never have the same journey; a worker that died is waited for no longer than its claim."""
+    journey = arrive(journal, clock, 1)
+    token = journal.claim(journey, 30)
+    assert token
+    assert journal.claim(journey, 30) is None
+    assert journal.due(10) == []
+    clock.advance(31)
+    assert journal.due(10) == [journey]
+    newer = journal.claim(journey, 30)
+    assert newer
+    with pytest.raises(StaleError):
+        journal.advance(journal.journey(journey), Event.COMPLETED, token=token)
+    journal.advance(journal.journey(journey), Event.COMPLETED, token=newer)
+
+
+def test_a_step_is_taken_once(journal: Journal, clock: FakeClock) -> None:
+    """Whoever acts on an old state is told so, and the history holds each step once with its reason."""
+    stale = journal.journey(arrive(journal, clock, 1))
+    journal.advance(stale, Event.COMPLETED, reason="quiet", facts={"complete": 1}, seconds=0.5)
+    with pytest.raises(StaleError):
+        journal.advance(stale, Event.COMPLETED)
+    (step,) = journal.steps(stale.id)
+    assert (step.event, step.to_state, step.reason, step.seconds) == ("completed", "complete", "quiet", 0.5)
+    assert journal.journey(stale.id).facts == {"complete": 1}
+
+
+def test_a_journey_at_rest_is_not_due(journal: Journal, clock: FakeClock) -> None:
+    """Nobody rings for what only a person can move, but a superseded journey is due once, to be wound up."""
+    held = arrive(journal, clock, 1)
+    walk(journal, held, Event.WITHHELD)
+    assert journal.due(10) == []
+    running = arrive(journal, clock, 2, study="1.3", series="1.3.1")
+    walk(journal, running, Event.COMPLETED)
+    arrive(journal, clock, 3, study="1.3", series="1.3.1")
+    assert running in journal.due(10)
+
+
+def test_the_outbox_counts_tries_and_keeps_dead_letters(journal: Journal, clock: FakeClock) -> None:
+    """A transient failure waits, a permanent one is a dead letter with advice, and both can be resent."""
+    journey = arrive(journal, clock, 1)
+    documents = [("a", Document("1.9", "1.2", "SR", b"x")), ("b", Document("1.8", "1.2", "SC", b"x"))]
+    journal.enqueue(journey, ["pacs"], documents)
+    journal.enqueue(journey, ["pacs"], documents)
+    first, second = journal.deliveries(journey)
+    journal.record_undelivered(first.id, "refused", "add the AE title", None)
+    journal.record_undelivered(second.id, "no answer", "", clock.now() + timedelta(seconds=5))
+    assert [(d.state, d.attempts, d.advice) for d in journal.deliveries(journey)] == [
+        ("dead", 1, "add the AE title"),
+        ("waiting", 1, ""),
+    ]
+    assert journal.resend(journey) == 1
+    journal.record_delivered(first.id)
+    assert journal.counts()["delivery"] == {"delivered": 1, "waiting": 1}
+
+
+def test_an_order_says_what_to_expect(journal: Journal) -> None:
+    """The last word of an order counts, and no order means no expectation."""
+    assert journal.expected("A1") is None
+    journal.expect("A1", 100)
+    journal.expect("A1", 248)
+    assert journal.expected("A1") == 248
