@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from btt_bridge.errors import ConfigurationError
+from btt_bridge.records import Tier
 
 
 class Section(BaseModel):
@@ -100,9 +101,30 @@ class Isolation(Section):
     seconds_max: float = Field(default=60, gt=0, description="Time for one batch of instances in a child process.")
 
 
+class BridgeKey(Section):
+    """A bridge that an exchange knows. During a change of keys it has two rows."""
+
+    bridge_id: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="What its offers call it.")
+    public_key: str = Field(pattern=r"^[0-9a-f]{64}$", description="Its Ed25519 key, hex.")
+    valid_until: AwareDatetime | None = Field(default=None, description="Moment after which this key is refused.")
+
+
+class NodeKey(Section):
+    """A node that somebody knows, and how far it is trusted."""
+
+    public_key: str = Field(pattern=r"^[0-9a-f]{64}$", description="Its Ed25519 key, hex.")
+    tier: Tier = Field(default=Tier.PUBLIC, description="Whose node it is; it counts as no nearer than this.")
+    bridge_id: str = Field(default="", description="The bridge whose own node it is, where its tier is hospital.")
+    valid_until: AwareDatetime | None = Field(default=None, description="Moment after which this key is refused.")
+
+
 class Dispatch(Section):
     """The hospital's side of the pool."""
 
+    bridge_id: str = Field(default="hospital", pattern=r"^[a-z0-9-]{1,40}$", description="What our offers call us.")
+    nodes: tuple[NodeKey, ...] = Field(
+        default=(), description="Nodes we trust more than the public; every other node is public to us."
+    )
     exchange_url: str = Field(default="http://127.0.0.1:8043", description="Where the exchange answers.")
     deadline_seconds: int = Field(default=1800, ge=10, description="Time a study may spend at the pool.")
     local_fallback_seconds: int = Field(
@@ -126,8 +148,16 @@ class Exchange(Section):
     parcel_bytes_max: int = Field(default=8 * 2**30, ge=2**20, description="Largest sealed parcel.")
     result_bytes_max: int = Field(default=2**30, ge=2**16, description="Largest sealed result.")
     clock_skew_seconds: float = Field(default=120, ge=1, le=600, description="How far a signer's clock may be off.")
-    node_public_keys: tuple[str, ...] = Field(
-        default=(), description="Ed25519 keys (hex) of nodes that may join; the local node always may."
+    bridges: tuple[BridgeKey, ...] = Field(default=(), description="Bridges that may offer; the local one always may.")
+    nodes: tuple[NodeKey, ...] = Field(default=(), description="Nodes that may join; the local one always may.")
+    leases_per_node_max: int = Field(default=4, ge=1, le=1000, description="Leases one node may hold at once.")
+    ban_seconds: float = Field(
+        default=10, ge=0, le=3600, description="Time without work after a node fails twice running; doubles each time."
+    )
+    wait_seconds_max: float = Field(default=30, ge=0, le=300, description="Longest time a request is held open.")
+    reap_seconds: float = Field(default=1, gt=0, le=60, description="Pause between two looks for lapsed leases.")
+    keep_seconds: float = Field(
+        default=86400, ge=60, description="Time a parcel and its result are kept once the offer is over."
     )
 
 
@@ -136,6 +166,9 @@ class Node(Section):
 
     exchange_url: str = Field(default="http://127.0.0.1:8043", description="Where the exchange answers.")
     broker_url: str = Field(default="", description="Broker for doorbells; empty where the node only polls.")
+    parcels_url: str = Field(
+        default="", description="Folder or fsspec URL of parcels shared with the exchange; empty where it has none."
+    )
     data_dir: Path = Field(default=Path("node"), description="Folder of the node's keys and scratch files.")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="torch device.")
     tier: str = Field(default="public", pattern=r"^(hospital|contracted|public)$", description="Whose node this is.")

@@ -32,6 +32,17 @@ class Tier(StrEnum):
     CONTRACTED = "contracted"  # a node under contract, attested
     PUBLIC = "public"  # anybody's
 
+    def admits(self, node: Tier) -> bool:
+        """Whether a parcel offered up to this tier may be opened by a node of that one."""
+        return _DISTANCES[node] <= _DISTANCES[self]
+
+    def farther(self, other: Tier) -> Tier:
+        """Return whichever of the two is farther from the hospital."""
+        return self if self.admits(other) else other
+
+
+_DISTANCES = {tier: distance for distance, tier in enumerate(Tier)}
+
 
 def _aware(moment: datetime) -> None:
     if moment.tzinfo is None:
