@@ -59,6 +59,7 @@ class Accept(Section):
         default=(), description="Private SOP classes to take, besides all known."
     )
     commit_objects_max: int = Field(default=64, ge=1, le=1024, description="Objects that may share one index commit.")
+    stop_seconds: float = Field(default=5, ge=0, le=300, description="Time that associations get when we stop.")
 
 
 class Assemble(Section):
@@ -76,6 +77,9 @@ class Assemble(Section):
     )
     query_seconds_max: float = Field(default=10, gt=0, le=300, description="Time limit of one C-FIND.")
     query_every_seconds: float = Field(default=5, gt=0, le=3600, description="Pause between two C-FINDs of one study.")
+    settle_seconds: float = Field(
+        default=5, ge=0, le=3600, description="Quiet time before a C-FIND; a PACS counts only what it has so far."
+    )
     sequence_depth_max: int = Field(default=32, ge=4, le=200, description="Deepest nesting of sequences that we read.")
     header_bytes_max: int = Field(
         default=64 * 2**20, ge=2**16, description="Largest header, without pixels, that we read."
@@ -220,6 +224,9 @@ class Web(Section):
         default="127.0.0.1", description="Address of the pages; they show patient data, keep them inside."
     )
     port: int = Field(default=8042, ge=0, le=65535, description="Port of the pages.")
+    hostnames: tuple[str, ...] = Field(
+        default=(), description="Names by which people reach the pages, besides addresses and localhost."
+    )
 
 
 class Settings(BaseSettings):

@@ -116,7 +116,7 @@ def read(content: bytes) -> Source:
     """Read a DICOM Part 10 file; raise MalformedError for anything that does not add up to its last byte."""
     if content[128:132] != b"DICM":
         raise MalformedError("this is not a DICOM Part 10 file")
-    meta, start = _read_meta(content)
+    meta, start = read_meta(content)
     syntax = text(meta.get(TRANSFER_SYNTAX_UID, b""))
     if not syntax:
         raise MalformedError("Transfer Syntax UID (0002,0010) has no value")
@@ -153,7 +153,22 @@ def vr_of(tag: int) -> str:
     return entry[0] if entry else ""
 
 
-def _read_meta(content: bytes) -> tuple[dict[int, bytes], int]:
+@cache
+def values_max(tag: int) -> int:
+    """Return how many values PS3.6 allows a tag at most; 0 for a tag it does not know, -1 where there is no end."""
+    entry = DicomDictionary.get(tag)
+    most = entry[1].rpartition("-")[2] if entry else "0"
+    return int(most) if most.isdigit() else -1
+
+
+def deflated(data_set: bytes) -> bytes:
+    """Return an explicit VR little endian data set as transfer syntax 1.2.840.10008.1.2.1.99 carries it."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = deflater.compress(data_set) + deflater.flush()
+    return packed + b"\0" * (len(packed) % 2)
+
+
+def read_meta(content: bytes) -> tuple[dict[int, bytes], int]:
     """Read group 0002, always explicit VR little endian, by its elements and not by the length it claims."""
     meta: dict[int, bytes] = {}
     position = 132
