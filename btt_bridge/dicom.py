@@ -13,6 +13,7 @@ from pydicom._dicom_dict import DicomDictionary
 
 from btt_bridge import __version__
 from btt_bridge.errors import MalformedError, TooLargeError
+from btt_bridge.records import Keywords
 
 #: VRs whose explicit length takes two bytes (PS3.5 Table 7.1-2); all others, known or yet to come, take four.
 SHORT_VRS = frozenset(
@@ -136,6 +137,15 @@ def read(content: bytes) -> Source:
 def text(value: bytes) -> str:
     """Return a value of the default character repertoire without its padding."""
     return value.decode("ascii", "replace").strip(" \0")
+
+
+def is_own(keywords: Keywords) -> bool:
+    """Say whether a bridge wrote this object.
+
+    A PACS may send our results back with the study that they belong to. They are neither a late part of it nor
+    anything to route. Manufacturer is the mark that every PACS keeps; file meta information is its own.
+    """
+    return keywords.get("Manufacturer") == MANUFACTURER
 
 
 def walk(elements: Iterable[Element]) -> Iterator[Element]:

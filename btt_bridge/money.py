@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from btt_bridge.errors import InvalidAmountError
 
@@ -30,6 +31,9 @@ class Asset:
 CNY = Asset("CNY", 2)
 BTT = Asset("BTT", 18)
 POINTS = Asset("POINTS", 0)
+
+#: What a price can be named in.
+CURRENCIES: Final = {asset.code: asset for asset in (CNY, BTT)}
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -59,6 +63,17 @@ class Amount:
         if other.asset != self.asset:
             raise InvalidAmountError(f"{other.asset} is not {self.asset}")
         return other.units
+
+
+def amount_of(value: Decimal, code: str) -> Amount:
+    """Return an amount written as a person writes it: 25.00 of CNY is 2,500 units. Raises InvalidAmountError."""
+    asset = CURRENCIES.get(code)
+    if asset is None:
+        raise InvalidAmountError(f"no price is in this asset; known are {', '.join(CURRENCIES)}")
+    units = value.scaleb(asset.scale)
+    if units != units.to_integral_value():
+        raise InvalidAmountError(f"an amount of {asset.code} has at most {asset.scale} decimal places")
+    return Amount(int(units), asset)
 
 
 def split(units: int, weights: Sequence[int]) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
+from btt_bridge import dicom
 from btt_bridge.assemble.walk import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -36,11 +37,11 @@ VALUE_BYTES_MAX: Final = 1024
 
 # PS3.5 Annex A; what is not here is explicit VR little endian, and GE's private syntax differs in its pixels only.
 _ENCODINGS: Final = {
-    "1.2.840.10008.1.2": IMPLICIT_LITTLE,
+    dicom.IMPLICIT_LITTLE: IMPLICIT_LITTLE,
     "1.2.840.113619.5.2": IMPLICIT_LITTLE,
-    "1.2.840.10008.1.2.2": EXPLICIT_BIG,
+    dicom.EXPLICIT_BIG: EXPLICIT_BIG,
 }
-_DEFLATED: Final = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"}
+_DEFLATED: Final = {dicom.DEFLATED, "1.2.840.10008.1.2.4.95"}
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -55,7 +56,6 @@ _ONE_VALUE: Final = frozenset(b"LT ST UR UT".split())  # a backslash is text in 
 _DELIMITERS: Final = {0x0A, 0x0C, 0x0D, ord("\\"), ord("^"), ord("=")}  # PS3.5 6.1.2.5.3
 
 _SPECIFIC_CHARACTER_SET, _PIXEL_REPRESENTATION = 0x00080005, 0x00280103
-_MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID = 0x00020003, 0x00020010
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,8 @@ def _open(buffer: Buffer, header_bytes_max: int) -> _DataSet:
         if buffer[offset : offset + 2] != b"\x02\x00":
             break
         offset, meta = _meta(buffer, offset)
-        syntax = _plain(buffer, meta.get(_TRANSFER_SYNTAX_UID)) or syntax
-        announced = announced or _plain(buffer, meta.get(_MEDIA_STORAGE_SOP_INSTANCE_UID))
+        syntax = _plain(buffer, meta.get(dicom.TRANSFER_SYNTAX_UID)) or syntax
+        announced = announced or _plain(buffer, meta.get(dicom.MEDIA_STORAGE_SOP_INSTANCE_UID))
     if syntax in _DEFLATED and (inflated := _inflate(buffer[offset:], header_bytes_max)):
         offset, (buffer, cut) = 0, inflated
     encoding = guess_encoding(buffer, offset, len(buffer), _ENCODINGS.get(syntax, EXPLICIT_LITTLE))

@@ -10,20 +10,18 @@ import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 
-from pydicom.datadict import dictionary_VR
-
+from btt_bridge import dicom
 from btt_bridge.errors import MalformedError
 
 UNDEFINED: Final = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_GROUP: Final = 0x7FE0
 
-#: PS3.5 Table 7.1-2: the length has two bytes; and Table 7.1-1: it has four, after two that are reserved.
-SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+#: In an explicit element the length has two bytes, or four after two that are reserved.
+SHORT_VRS = frozenset(vr.encode() for vr in dicom.SHORT_VRS)
+LONG_VRS = frozenset(vr.encode() for vr in dicom.LONG_VRS)
 VRS = SHORT_VRS | LONG_VRS
 _OTHER_VRS = frozenset(b"OB OD OF OL OV OW".split())
 
@@ -163,7 +161,7 @@ def _step_in_item(buffer: Buffer, element: Element, stack: list[_Frame], depth_m
     end = 0 if element.length == UNDEFINED else element.value + element.length
     if end > frame.limit:
         raise _BrokenError
-    fragments = not end and (element.vr in _OTHER_VRS or element.tag == 0x7FE00010)
+    fragments = not end and (element.vr in _OTHER_VRS or element.tag == dicom.PIXEL_DATA)
     if not fragments and not _is_sequence(buffer, element, frame):
         if not end:
             raise _BrokenError
@@ -183,18 +181,10 @@ def _is_sequence(buffer: Buffer, element: Element, frame: _Frame) -> bool:
         return False
     if element.length == UNDEFINED:
         return True
-    if (known := _known_vr(element.tag)) is not None:
+    if known := dicom.vr_of(element.tag):
         return known == "SQ"
     item = b"\xfe\xff\x00\xe0" if frame.encoding.order == "<" or element.vr else b"\xff\xfe\xe0\x00"
     return buffer[element.value : element.value + 4] == item
-
-
-@lru_cache(maxsize=8192)
-def _known_vr(tag: int) -> str | None:
-    try:
-        return dictionary_VR(tag)
-    except KeyError:
-        return None
 
 
 def _header(buffer: Buffer, offset: int, frame: _Frame) -> Element:
