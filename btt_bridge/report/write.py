@@ -1,0 +1,51 @@
+"""One result into the objects that go to the PACS: SR, SEG and SC, with equal content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from btt_bridge.records import Document, Receipt, Result, Study
+from btt_bridge.report.draft import Draft
+from btt_bridge.report.names import Names
+from btt_bridge.report.secondary_capture import secondary_captures
+from btt_bridge.report.segmentation import segmentation
+from btt_bridge.report.sources import Sources, read
+from btt_bridge.report.structured_report import structured_report, warm
+
+
+def prepare(study: Study, series_instance_uid: str, spool_dir: Path) -> Sources:
+    """Do what can be done before the result is there: read the headers of the series it will be about.
+
+    Raises UnknownError where the study has no such series, MalformedError where an image of it cannot be read.
+    """
+    warm()
+    return read(study, series_instance_uid, spool_dir)
+
+
+def write(
+    result: Result,
+    receipt: Receipt,
+    sources: Sources,
+    *,
+    revision: int,
+    now: datetime,
+    predecessors: Sequence[Names] = (),
+    institution: str = "",
+    pictures_max: int = 4,
+) -> list[Document]:
+    """Write the report of one revision: the SR first, then the SEG where there is a mask, then the pictures.
+
+    `result` carries original UIDs. `predecessors` are earlier reports on this study that were delivered and that
+    this one replaces. The same arguments give the same bytes; another `now` changes dates and times alone.
+    Raises UnmappedIdentityError where the result refers to an image that is not in the series.
+    """
+    names = Names(sources.study_instance_uid, result.service, revision)
+    draft = Draft(result, receipt, sources, names, sources.local(now), institution)
+    segments = segmentation(draft)
+    return [
+        structured_report(draft, predecessors),
+        *([segments] if segments else []),
+        *secondary_captures(draft, pictures_max),
+    ]
