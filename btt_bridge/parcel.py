@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import fsspec
 from cryptography.exceptions import InvalidTag
@@ -67,6 +67,9 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
     def tell(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *problem: Any) -> None: ...
 
 
 class ParcelWriter:
@@ -364,10 +367,10 @@ class Shelf:
         """Open a new file for writing; nobody finds it before `commit` gives it a key."""
         return Draft(self._system, self._root, f"{self._drafts}/{uuid.uuid4().hex}")
 
-    def open(self, key: str) -> IO[bytes]:
+    def open(self, key: str) -> Readable:
         """Open a sealed file for reading and seeking; raise UnknownError where there is none."""
         try:
-            file: IO[bytes] = self._system.open(f"{self._root}/{_checked(key)}", "rb")
+            file: Readable = self._system.open(f"{self._root}/{_checked(key)}", "rb")
         except FileNotFoundError:
             raise UnknownError("there is no such parcel on this shelf") from None
         return file
@@ -425,6 +428,7 @@ class Draft:
         target = f"{self._root}/{_checked(key)}"
         try:
             self._flushed()
+            self._flusher.shutdown()
             if self._local:
                 self._file.flush()
                 os.fdatasync(self._file.fileno())
@@ -443,15 +447,19 @@ class Draft:
         if self._flushing is not None:
             self._flushing.result()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
+    def discard(self) -> None:
+        """Give the file up, unless it has been committed."""
         self._flusher.shutdown()
         if not self._file.closed:
             self._file.close()
             with contextlib.suppress(FileNotFoundError):
                 self._system.rm_file(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.discard()
 
 
 def _checked(key: str) -> str:

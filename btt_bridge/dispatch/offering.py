@@ -1,0 +1,222 @@
+"""Offers: made, signed, kept with their keys under lock, brought to the exchange, judged, and their results opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from btt_bridge import parcel
+from btt_bridge.clock import Clock, SystemClock
+from btt_bridge.config import NodeKey, Settings
+from btt_bridge.dispatch.custody import Custody
+from btt_bridge.errors import PeerRefusedError, PoolUnreachableError, SignatureError, UnknownError
+from btt_bridge.money import Amount
+from btt_bridge.parcel import Shelf, WrapKey
+from btt_bridge.pool import Pool
+from btt_bridge.records import Lease, NodeCard, Offer, Parcel, Receipt, Tier, Urgency, from_body, to_body
+from btt_bridge.signing import Signer, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """An offer with everything that is needed to see it through after a restart; its keys are under lock."""
+
+    offer: Offer
+    envelope: Mapping[str, Any]
+    locked_parcel_key: str = field(repr=False)
+    locked_reply_key: str = field(repr=False)
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return it as JSON for the journal."""
+        return {
+            "offer": to_body(self.offer),
+            "envelope": dict(self.envelope),
+            "locked_parcel_key": self.locked_parcel_key,
+            "locked_reply_key": self.locked_reply_key,
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Return what `to_facts` wrote."""
+        return cls(
+            from_body(Offer, facts["offer"]), facts["envelope"], facts["locked_parcel_key"], facts["locked_reply_key"]
+        )
+
+
+class Dispatcher:
+    """What a bridge says to its exchange. Every verb may be repeated, and none gives a key away before a lease."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        shelf: Shelf,
+        custody: Custody,
+        *,
+        bridge_id: str,
+        nodes: Iterable[NodeKey] = (),
+        result_bytes_max: int = 2**30,
+        clock: Clock | None = None,
+    ) -> None:
+        self.pool = pool
+        self._shelf = shelf
+        self._custody = custody
+        self._bridge_id = bridge_id
+        self._nodes = {node.public_key: node for node in nodes}
+        self._result_bytes_max = result_bytes_max
+        self._clock: Clock = clock or SystemClock()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the dispatch of these settings; the bridge signs with `bridge.key` of its keys folder."""
+        signer = Signer.load(settings.keys_dir / "bridge.key")
+        return cls(
+            Pool(settings.dispatch.exchange_url, signer, timeout_seconds=settings.dispatch.timeout_seconds),
+            Shelf(settings.parcels_url),
+            Custody(settings.keys_dir),
+            bridge_id=settings.dispatch.bridge_id,
+            nodes=settings.dispatch.nodes,
+            result_bytes_max=settings.exchange.result_bytes_max,
+        )
+
+    def keep(self, key: bytes) -> str:
+        """Return a parcel's key locked away, as text for the journal."""
+        return self._custody.lock(key)
+
+    def prepare(
+        self,
+        sealed: Parcel,
+        kept_key: str,
+        *,
+        offer_id: str,
+        service: str,
+        operations: int,
+        urgency: Urgency,
+        tier: Tier,
+        price_max: Amount,
+        deadline: datetime,
+    ) -> Offering:
+        """Make and sign an offer for a sealed parcel; its key stays as `keep` locked it away.
+
+        Nothing leaves yet: put the offering in the journal first, and then `offer` it.
+        `offer_id` must tell nothing of the patient; a random one is best.
+        """
+        reply = WrapKey.new()
+        offer = Offer(
+            offer_id=offer_id,
+            bridge_id=self._bridge_id,
+            service=service,
+            parcel_digest=sealed.digest,
+            parcel_size_bytes=sealed.size_bytes,
+            voxels=sealed.voxels,
+            operations=operations,
+            urgency=urgency,
+            tier=tier,
+            price_max_units=price_max.units,
+            price_asset=str(price_max.asset),
+            deadline=deadline,
+            reply_key=reply.public,
+        )
+        return Offering(
+            offer,
+            self.pool.signer.sign("offer", to_body(offer)),
+            kept_key,
+            self._custody.lock(reply.key.private_bytes_raw()),
+        )
+
+    def offer(self, offering: Offering) -> str:
+        """Bring an offer to the exchange, with its parcel where the exchange does not share our shelf."""
+        try:
+            return self._state("POST", "/offers", offering.envelope)
+        except UnknownError:
+            digest = offering.offer.parcel_digest
+            with self._shelf.open(digest) as file:
+                self.pool.upload(f"/parcels/{digest}", file, digest)
+            return self._state("POST", "/offers", offering.envelope)
+
+    def standing(self, offer_id: str) -> dict[str, Any]:
+        """Return state, attempts, reason and fencing token; raise UnknownError where the exchange does not know it."""
+        return _said(self.pool.call("GET", f"/offers/{offer_id}"))
+
+    def withdraw(self, offer_id: str) -> str:
+        """Take an offer back; return its state, which is another where it was over already."""
+        return self._state("DELETE", f"/offers/{offer_id}")
+
+    def keep_local(self, offer_id: str) -> str:
+        """Let only the hospital's own node have the offer from now on."""
+        return self._state("POST", f"/offers/{offer_id}/tier", {"tier": Tier.HOSPITAL.value})
+
+    def accept(self, offer_id: str, fencing_token: int) -> str:
+        """Say that the result of this lease holds; the offer is over, and the node is owed its pay."""
+        return self._verdict(offer_id, fencing_token, "accepted", "")
+
+    def refuse(self, offer_id: str, fencing_token: int, reason: str) -> str:
+        """Say that this lease's result, or its node, will not do; the offer opens again for another node."""
+        return self._verdict(offer_id, fencing_token, "refused", reason)
+
+    def place_key(self, offering: Offering, lease: Lease, node: Mapping[str, Any]) -> str:
+        """Wrap the parcel's key for the node that holds the lease, and for no other; return the offer's state.
+
+        `node` is the node's signed card. Raises PeerRefusedError where the hospital does not trust this node as far as
+        the offer's tier demands, whatever the exchange may believe, and SignatureError where the card does not hold.
+        """
+        offer = offering.offer
+        card = from_body(NodeCard, verify(node, "node", lease.node_sign_key))
+        if lease.offer_id != offer.offer_id or (card.node_id, card.node_id, card.wrap_key) != (
+            lease.node_id,
+            lease.node_sign_key,
+            lease.node_wrap_key,
+        ):
+            raise SignatureError("the lease names another node than the one that signed")
+        if not offer.tier.admits(self._tier_of(lease.node_id)):
+            raise PeerRefusedError("this node may not have the parcel")
+        key = self._custody.unlock(offering.locked_parcel_key)
+        wrapped = parcel.wrap(key, lease.node_wrap_key, parcel.parcel_info(offer, lease))
+        body = {"fencing_token": lease.fencing_token, "wrapped_key": wrapped}
+        return self._state("POST", f"/offers/{offer.offer_id}/key", body)
+
+    def result(self, offering: Offering, lease: Lease, receipt: Receipt) -> dict[str, bytes]:
+        """Fetch and open the sealed result that a receipt names; return its files by name.
+
+        Raises SealBrokenError where it is not what the receipt says or was not wrapped for this lease. All it holds is
+        data from a stranger still.
+        """
+        digest = receipt.output_digest
+        if self._shelf.size(digest) is None:
+            with self._shelf.create() as draft:
+                self.pool.download(f"/results/{digest}", digest, draft, bytes_max=self._result_bytes_max)
+                draft.commit(digest)
+        secret = self._custody.unlock(offering.locked_reply_key)
+        reply = WrapKey(X25519PrivateKey.from_private_bytes(secret))
+        key = reply.unwrap(receipt.wrapped_key, parcel.result_info(offering.offer, lease, digest))
+        with self._shelf.open(digest) as file:
+            members = parcel.members(file, key, digest, bytes_max=self._result_bytes_max)
+            return {name: bytes(content) for name, content in members}
+
+    def clear(self, *digests: str) -> None:
+        """Take parcels and results off our shelf, once the study is over."""
+        for digest in digests:
+            self._shelf.delete(digest)
+
+    def _tier_of(self, node_id: str) -> Tier:
+        """Return how far we trust a node ourselves; whom we do not know is anybody."""
+        node = self._nodes.get(node_id)
+        if node is None or (node.valid_until is not None and node.valid_until <= self._clock.now()):
+            return Tier.PUBLIC
+        return node.tier
+
+    def _verdict(self, offer_id: str, fencing_token: int, verdict: str, reason: str) -> str:
+        body = {"fencing_token": fencing_token, "verdict": verdict, "reason": reason[:255]}
+        return self._state("POST", f"/offers/{offer_id}/verdict", body)
+
+    def _state(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> str:
+        return str(_said(self.pool.call(method, target, body)).get("state"))
+
+
+def _said(answer: dict[str, Any] | None) -> dict[str, Any]:
+    if answer is None:
+        raise PoolUnreachableError("the exchange had nothing to say")
+    return answer
