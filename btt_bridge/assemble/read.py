@@ -238,7 +238,7 @@ def _binary(buffer: Buffer, element: Element | None, vr: bytes) -> list[Any]:
     """Return numbers; infinite ones and half ones are none."""
     if element is None:
         return []
-    size = struct.calcsize(_NUMBERS[vr])
+    size = struct.calcsize("=" + _NUMBERS[vr])
     count = element.length // size if element.length <= VALUE_BYTES_MAX else 0
     values = struct.unpack_from(f"{element.order}{count}{_NUMBERS[vr]}", buffer, element.value)
     return list(values) if all(map(math.isfinite, values)) else []
