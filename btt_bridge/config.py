@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from btt_bridge.errors import ConfigurationError
@@ -154,6 +155,7 @@ class Exchange(Section):
     clock_skew_seconds: float = Field(default=120, ge=1, le=600, description="How far a signer's clock may be off.")
     bridges: tuple[BridgeKey, ...] = Field(default=(), description="Bridges that may offer; the local one always may.")
     nodes: tuple[NodeKey, ...] = Field(default=(), description="Nodes that may join; the local one always may.")
+    offers_per_bridge_max: int = Field(default=10_000, ge=1, description="Offers of one bridge that may be open.")
     leases_per_node_max: int = Field(default=4, ge=1, le=1000, description="Leases one node may hold at once.")
     ban_seconds: float = Field(
         default=10, ge=0, le=3600, description="Time without work after a node fails twice running; doubles each time."
@@ -183,6 +185,7 @@ class Node(Section):
     memory_bytes_max: int = Field(default=8 * 2**30, ge=2**29, description="Memory limit of one model run.")
     parcel_bytes_max: int = Field(default=8 * 2**30, ge=2**20, description="Largest parcel it takes.")
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads of torch; 0 leaves it to torch.")
+    stop_seconds: float = Field(default=10, ge=0, le=3600, description="Time a job gets to finish when we stop.")
 
 
 class Destination(Section):
@@ -213,6 +216,9 @@ class Settle(Section):
     )
     credit_units: int = Field(
         default=100_000_00, ge=0, description="Credit line of the hospital in minor units of its currency."
+    )
+    hold_margin_seconds: int = Field(
+        default=3600, ge=0, description="How long money stays held after an offer's deadline, for a late delivery."
     )
     events_path: str = Field(default="", description="File that gets signed events; under the data folder by default.")
 
@@ -361,3 +367,62 @@ def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
         else:
             return line
     return line
+
+
+# --- as a page ------------------------------------------------------------------------------------------
+
+
+def reference() -> str:
+    """Return docs/settings.md: every setting with its default, its limits and its help, from the classes above."""
+    return _HEAD + "".join(_tables("", Settings, "The bridge as a whole."))
+
+
+_HEAD = """\
+# Settings
+
+One YAML file, given by `--settings` or `BTT_SETTINGS`; whatever it leaves out has the default below. The environment
+goes over the file: `accept.port` is `BTT_ACCEPT__PORT`. An unknown name is an error. `btt-bridge check` validates the
+file, and says what is wrong with file and line; `btt-bridge settings` prints this page.
+"""
+
+
+def _tables(prefix: str, section: type[BaseModel], about: str) -> Iterator[str]:
+    """Yield one table for a section, then those of the sections within it."""
+    rows, inner = [], []
+    for name, field in section.model_fields.items():
+        within = [one for one in (field.annotation, *get_args(field.annotation)) if _is_section(one)]
+        if within:
+            several = field.annotation is not within[0]
+            # What is repeated is a list in the file; it has no name of its own for the environment.
+            inner.append((f"{prefix}{name}{'[]' if several else ''}.", within[0], field.description))
+        if not within or field.description:
+            rows.append(f"| `{name}` | {_default(field)} | {_limits(field)} | {field.description} |\n")
+    yield f"\n## {prefix.rstrip('.') or 'Top level'}\n\n{about}\n"
+    if rows:
+        yield "\n| name | default | limits | what it is |\n|---|---|---|---|\n" + "".join(rows)
+    for further, found, description in inner:
+        yield from _tables(further, found, description or (found.__doc__ or "").strip())
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[Section]]:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`" if value not in ("", (), {}, None) else "none"
+
+
+def _limits(field: FieldInfo) -> str:
+    """Return a field's constraints as one reads them."""
+    words = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< ", "min_length": "length ≥ ", "max_length": "length ≤ "}
+    found = []
+    for constraint in field.metadata:
+        found += [f"{word}{getattr(constraint, name)}" for name, word in words.items() if hasattr(constraint, name)]
+        if pattern := getattr(constraint, "pattern", None):
+            found.append("`" + pattern.replace("|", "\\|") + "`")
+    return ", ".join(found) or "–"

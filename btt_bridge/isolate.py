@@ -212,6 +212,17 @@ class Isolation:
             child.kill(self._fork_server)
 
 
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends, however that ends; call it first thing.
+
+    The kernel watches the parent's thread that started us, so that must be one that lasts.
+    """
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent or parent == 1:
+        os._exit(1)  # it ended before it could be watched
+
+
 class _Forbidden(pickle.UnpicklingError):
     """The child answered with something that is no record and no plain value."""
 
@@ -393,10 +404,7 @@ def _serve_jobs(wire: socket.socket, prepare: Callable[[], object] | None) -> No
 
 def _seclude() -> None:
     """Die with the fork server, leave no core dump, say nothing, and be first when the machine runs out of memory."""
-    server = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server:
-        os._exit(0)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # C libraries print what they choke on.
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, Protocol
 
 from btt_bridge.errors import UnknownError
@@ -26,8 +25,11 @@ class Service(Protocol):
     def operations(self, voxels: int) -> int:
         """Estimate the model operations for an input of so many voxels; the price is made from it."""
 
-    def run(self, folder: Path, device: str, timings: dict[str, float]) -> Result:
-        """Read the de-identified instances in `folder`, compute, and note seconds by step in `timings`."""
+    def run(self, instances: Sequence[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
+        """Compute on de-identified DICOM files, in any order and never on a disk; note seconds by step in `timings`.
+
+        Raises a BridgeError, with a text free of content, for input that it does not take.
+        """
 
 
 class Bell(Protocol):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from btt_bridge.records import Code, Measurement, Result
@@ -77,7 +76,7 @@ class CountingService:
     def operations(self, voxels: int) -> int:
         return voxels
 
-    def run(self, folder: Path, device: str, timings: dict[str, float]) -> Result:
+    def run(self, instances: Sequence[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
         timings["run"] = 0.0
-        count = Measurement(Code("118523008", "SCT", "Number of images"), float(len(list(folder.iterdir()))), "1")
+        count = Measurement(Code("118523008", "SCT", "Number of images"), float(len(instances)), "1")
         return Result(self.name, self.version, "", (), 0, 0, (count,), (), ())

@@ -1,0 +1,89 @@
+"""One job in a process of its own: open the parcel, run the service, seal the result; what was opened ends with it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from btt_bridge import parcel, plugins, result
+from btt_bridge.errors import SealBrokenError, TooLargeError
+from btt_bridge.infer.hardware import set_threads
+from btt_bridge.records import Lease, Offer
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a child process is told."""
+
+    offer: Offer
+    lease: Lease
+    #: Opens the parcel.
+    key: bytes
+    #: Where the parcel lies under its digest, and where the result is put under its own.
+    shelf_url: str
+    device: str
+    #: CPU threads for torch; 0 leaves it to torch.
+    threads: int
+    bytes_max: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it: all that a receipt needs, and nothing of the content."""
+
+    service_version: str
+    model_digest: str
+    output_digest: str
+    size_bytes: int
+    wrapped_key: str
+    started_at: datetime
+    finished_at: datetime
+    timings: dict[str, float]
+
+
+def work(job: Job) -> Done:
+    """Do the job; raise SealBrokenError for a parcel that is not the one promised, or what the service raises."""
+    service = plugins.service(job.offer.service)
+    started_at, started = datetime.now(UTC), time.perf_counter()
+    timings: dict[str, float] = {}
+    shelf = parcel.Shelf(job.shelf_url)
+    instances = _opened(shelf, job)
+    timings["open"] = time.perf_counter() - started
+    set_threads(job.device, job.threads)
+    found = service.run(instances, job.device, timings)
+    instances.clear()
+    started = time.perf_counter()
+    key = parcel.new_key()
+    with shelf.create() as draft:
+        writer = parcel.ParcelWriter(draft, key)
+        for name, content in result.encode(found).items():
+            writer.add(name, content)
+        digest = writer.close()
+        draft.commit(digest)
+    wrapped = parcel.wrap(key, job.offer.reply_key, parcel.result_info(job.offer, job.lease, digest))
+    timings["seal"] = time.perf_counter() - started
+    return Done(
+        service.version,
+        service.digest(),
+        digest,
+        writer.size_bytes,
+        wrapped,
+        started_at,
+        datetime.now(UTC),
+        timings,
+    )
+
+
+def _opened(shelf: parcel.Shelf, job: Job) -> list[bytearray]:
+    """Return the parcel's members; its digest is computed beside opening it, and proved before anybody sees them."""
+    digest = job.offer.parcel_digest
+    if (shelf.size(digest) or 0) > job.bytes_max:
+        raise TooLargeError("the parcel is larger than this node takes")
+    with ThreadPoolExecutor(1) as beside, shelf.open(digest) as file, shelf.open(digest) as again:
+        proof = beside.submit(parcel.digest_of, again)
+        instances = [content for _, content in parcel.members(file, job.key, bytes_max=job.bytes_max)]
+        if proof.result() != digest:
+            raise SealBrokenError("the parcel's digest is not the one that was promised")
+    return instances
