@@ -32,6 +32,8 @@ def allow(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventD
 def exception_name(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Replace an exception by its class: texts and tracebacks of libraries quote the data they choked on."""
     problem = event_dict.pop("exc_info", None)
+    if problem is True:
+        problem = sys.exc_info()
     if isinstance(problem, tuple):
         problem = problem[1]
     if isinstance(problem, BaseException):
@@ -59,4 +61,4 @@ def configure(level: str = "INFO") -> None:
 
 def logger(stage: str) -> Any:
     """Return a logger that names its stage in each line."""
-    return structlog.get_logger().bind(stage=stage)
+    return structlog.get_logger(stage=stage)

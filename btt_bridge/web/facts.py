@@ -39,6 +39,7 @@ _VALUES: Mapping[tuple[str, str], str] = {
     ("kind", "quiet-time"): "nothing more came for the configured time (quiet time)",
 }
 _UNITS: Mapping[str, str] = {"mm": "mm", "mm3": "mm³", "px": "px", "seconds": "s"}
+_SECRET = re.compile(r"(^|_)key$")
 _ROWS_MAX = 200
 
 
@@ -103,9 +104,9 @@ def label(key: str) -> str:
 def _flat(value: Any, prefix: str) -> list[tuple[str, Any]]:
     """Return (key, scalar or list of mappings), with nested mappings spelled out as dotted keys."""
     if isinstance(value, Mapping) and not _is_one_thing(value):
-        return [
-            pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
+        # A key, sealed though it may be, is nobody's to read.
+        shown = {str(key): inner for key, inner in value.items() if not _SECRET.search(str(key))}
+        return [pair for key, inner in shown.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else key)]
     return [(prefix, value)]
 
 

@@ -115,3 +115,9 @@ def test_facts_of_any_shape_can_be_shown() -> None:
     assert card.rows[1].exact == "ab" * 32
     assert card.grids == (facts.Grid("Rows", ("X (mm)", "Value"), (("1.23", "–"), ("–", "7"))),)
     assert facts.cards({"nothing": None, "empty": {}}) == []
+
+
+def test_keys_are_not_shown() -> None:
+    """A journey's facts hold the parcel's key, sealed; a page shows no key of any kind."""
+    (card,) = facts.cards({"parcel": {"sealed_key": "aa", "key": "bb", "inner": {"reply_key": "cc"}, "size_bytes": 5}})
+    assert [(row.name, row.text) for row in card.rows] == [("Size", "5 B")]
