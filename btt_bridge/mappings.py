@@ -24,6 +24,8 @@ Place = tuple[str | int, ...]
 _WORDS: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
 _WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _DECIMAL: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+#: What plain and quoted values, lists and blocks resolve to; any other tag was written by hand.
+_TAGS: Final = frozenset({"bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value"})
 _TYPES: Final = {
     "string": "text (in quotes, if it looks like something else)",
     "number": "a number",
@@ -112,10 +114,10 @@ class _Reader:
     def value(self, node: yaml.Node, place: Place) -> Any:
         self.lines.setdefault(place, node.start_mark.line + 1)
         if id(node) in self._seen:
-            self._refuse(node, "aliases (`*name`) are not used here; write the value out")
+            self._refuse(node, "anchors and aliases (`&name`, `*name`) are not used here; write the value out")
             return None
         self._seen.add(id(node))
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS:
             self._refuse(node, "tags (`!name`) are not used here")
             return None
         if isinstance(node, yaml.MappingNode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from btt_bridge.errors import InvalidAmountError
@@ -19,7 +20,7 @@ class Asset:
     scale: int
 
     def __post_init__(self) -> None:
-        if not (self.code.isascii() and self.code.isupper() and 3 <= len(self.code) <= 8):
+        if not (self.code.isascii() and self.code.isalpha() and self.code.isupper() and 3 <= len(self.code) <= 8):
             raise InvalidAmountError("an asset code is three to eight capital letters")
         if not 0 <= self.scale <= 18:
             raise InvalidAmountError("an asset's scale is 0 to 18 decimal places")
@@ -57,7 +58,14 @@ class Amount:
         return Amount(self.units - self._same(other), self.asset)
 
     def __str__(self) -> str:
-        return f"{Decimal(self.units).scaleb(-self.asset.scale):.{self.asset.scale}f} {self.asset.code}"
+        return f"{self.decimal} {self.asset.code}"
+
+    @property
+    def decimal(self) -> str:
+        """The number of whole units, with every decimal place of the asset."""
+        # By hand: Decimal would round to 28 digits.
+        digits, scale = f"{self.units:0{self.asset.scale + 1}d}", self.asset.scale
+        return f"{digits[:-scale]}.{digits[-scale:]}" if scale else digits
 
     def _same(self, other: Amount) -> int:
         if other.asset != self.asset:
@@ -70,8 +78,10 @@ def amount_of(value: Decimal, code: str) -> Amount:
     asset = CURRENCIES.get(code)
     if asset is None:
         raise InvalidAmountError(f"no price is in this asset; known are {', '.join(CURRENCIES)}")
-    units = value.scaleb(asset.scale)
-    if units != units.to_integral_value():
+    if not value.is_finite() or value.adjusted() > 37:
+        raise InvalidAmountError
+    units = Fraction(value) * 10**asset.scale
+    if units.denominator != 1:
         raise InvalidAmountError(f"an amount of {asset.code} has at most {asset.scale} decimal places")
     return Amount(int(units), asset)
 
