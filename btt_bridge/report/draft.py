@@ -17,6 +17,7 @@ from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NA
 from btt_bridge.errors import UnmappedIdentityError
 from btt_bridge.records import Code, Document, Mask, Receipt, Result
 from btt_bridge.report.names import Names, uid
+from btt_bridge.report.segments import Segment, segments
 from btt_bridge.report.sources import Image, Sources
 
 #: The Series Number of revision 0 by kind: far above what scanners count, so that a viewer lists ours last.
@@ -40,18 +41,23 @@ class Draft:
     institution: str
 
     @cached_property
-    def masks(self) -> tuple[Mask, ...]:
-        """The masks that hold anything; their order is the order of the segments, whose numbers start at 1."""
-        return tuple(mask for mask in self.result.masks if mask.bits.any())
+    def images(self) -> tuple[Image, ...]:
+        """The slices of the result as they are in the series, in the order of the result."""
+        return tuple(self.image(sop_instance_uid) for sop_instance_uid in self.result.slices)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """What the SEG consists of; their order is their numbers, which start at 1."""
+        return tuple(segments(self.result.masks, self.result.findings, self.images))
 
     @cached_property
     def organs(self) -> tuple[Mask, ...]:
         """The masks of anatomy: what was measured, as opposed to what was found in it."""
-        return tuple(mask for mask in self.masks if _is_organ(mask))
+        return tuple(segment.mask for segment in self.segments if _is_organ(segment.mask))
 
     def segment_number(self, mask: Mask) -> int:
-        """Return the Segment Number of one of the masks."""
-        return next(number for number, other in enumerate(self.masks, 1) if other is mask)
+        """Return the Segment Number of an organ."""
+        return next(number for number, segment in enumerate(self.segments, 1) if segment.mask is mask)
 
     @property
     def site(self) -> Code | None:
@@ -62,7 +68,7 @@ class Draft:
     def tracking(self) -> dict[str, str]:
         """Tracking UID by name of finding.
 
-        A finding is the same finding as long as it lies at the same place to the millimetre, whatever its rank.
+        A finding is the same finding as long as it lies at the same place to the millimeter, whatever its rank.
         """
         uids: dict[str, str] = {}
         taken: set[str] = set()
@@ -75,12 +81,11 @@ class Draft:
             uids[finding.name] = found
         return uids
 
-    def tracked(self, mask: Mask) -> tuple[str, str] | None:
-        """Return what a mask's segment is tracked by: name and UID of its only finding, or of its organ."""
-        if _is_organ(mask):
-            return mask.name, self.names.tracking("organ", mask.name)
-        found = [finding.name for finding in self.result.findings if finding.mask == mask.name]
-        return (found[0], self.tracking[found[0]]) if len(found) == 1 else None
+    def tracked(self, segment: Segment) -> tuple[str, str] | None:
+        """Return what a segment is tracked by: name and UID of its finding, or of its organ."""
+        if segment.finding:
+            return segment.label, self.tracking[segment.finding.name]
+        return (segment.label, self.names.tracking("organ", segment.label)) if _is_organ(segment.mask) else None
 
     def image(self, sop_instance_uid: str) -> Image:
         """Return a source image; one that is not in the series is not of this patient, for all we know."""
@@ -125,7 +130,24 @@ class Draft:
         ds.SoftwareVersions = [f"{MANUFACTURER} {__version__}", self.result.service_version]
         if self.institution:
             ds.InstitutionName = self.institution
+        if schemes := self._private_schemes():
+            ds.CodingSchemeIdentificationSequence = schemes
         return ds
+
+    def _private_schemes(self) -> list[Dataset]:
+        """Say whose the private coding schemes are (PS3.3 C.12.1.1.1); their designators begin with 99."""
+        concepts = (
+            *(measured.concept for measured in self.result.measurements),
+            *(finding.kind for finding in self.result.findings),
+            *(code for mask in self.result.masks for code in (mask.category, mask.kind)),
+        )
+        items = []
+        for designator in sorted({concept.scheme for concept in concepts if concept.scheme.startswith("99")}):
+            item = Dataset()
+            item.CodingSchemeDesignator = designator
+            item.CodingSchemeName = f"Codes of the service {self.result.service}"[:64]
+            items.append(item)
+        return items
 
     def image_dataset(self, kind: str, sop_class_uid: UID, number: int = 1) -> FileDataset:
         """Begin an object that is an image: what the modules of images ask for besides."""

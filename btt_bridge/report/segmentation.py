@@ -1,4 +1,4 @@
-"""The masks as one DICOM Segmentation: a segment a mask, a frame a slice that holds something of it."""
+"""The segments as one DICOM Segmentation: a frame for each slice that holds something of a segment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from btt_bridge.dicom import MANUFACTURER
-from btt_bridge.records import Code, Document, Mask
+from btt_bridge.records import Code, Document
 from btt_bridge.report.draft import Draft, coded, encoded, put_pixels
 from btt_bridge.report.encoding import code_item, put, reference_item, sequence, text, unsigned
 from btt_bridge.report.names import uid
+from btt_bridge.report.segments import Segment
 from btt_bridge.report.sources import Image
 
 _SOURCE = Code("121322", "DCM", "Source image for image processing operation")
@@ -31,11 +33,13 @@ class _Frame:
     image: Image
     #: Index of the slice in the result; plus one, it is the dimension index.
     place: int
+    #: Packed along columns, as masks are.
+    bits: NDArray[np.uint8]
 
 
 def segmentation(draft: Draft) -> Document | None:
     """Write the SEG; None where there is nothing to segment."""
-    if not draft.masks:
+    if not draft.segments:
         return None
     frames = list(_frames(draft))
     ds = draft.image_dataset("SEG", SegmentationStorage)
@@ -45,7 +49,7 @@ def segmentation(draft: Draft) -> Document | None:
     ds.ContentCreatorName = None
     ds.SegmentationType = "BINARY"
     ds.SegmentsOverlap = "UNDEFINED"
-    ds.SegmentSequence = [_segment(draft, number, mask) for number, mask in enumerate(draft.masks, 1)]
+    ds.SegmentSequence = [_segment(draft, number, one) for number, one in enumerate(draft.segments, 1)]
     _describe_pixels(ds, draft, len(frames))
     placed = all(frame.image.placed for frame in frames)
     _describe_dimensions(ds, draft, placed=placed)
@@ -56,30 +60,29 @@ def segmentation(draft: Draft) -> Document | None:
 
 def _frames(draft: Draft) -> Iterator[_Frame]:
     """Yield the frames that hold something: a frame without a voxel says nothing and costs 32 kB."""
-    images = [draft.image(sop_instance_uid) for sop_instance_uid in draft.result.slices]
-    for segment, mask in enumerate(draft.masks, 1):
-        for place in np.flatnonzero(mask.bits.reshape(len(images), -1).any(axis=1)):
-            yield _Frame(segment, images[place], int(place))
+    for number, segment in enumerate(draft.segments, 1):
+        for place, bits in segment.frames.items():
+            yield _Frame(number, draft.images[place], place, bits)
 
 
-def _segment(draft: Draft, number: int, mask: Mask) -> Dataset:
+def _segment(draft: Draft, number: int, segment: Segment) -> Dataset:
     algorithm = Dataset()
     algorithm.AlgorithmFamilyCodeSequence = [coded(Code("123110", "DCM", "Artificial Intelligence"))]
     algorithm.AlgorithmName = draft.result.service
     algorithm.AlgorithmVersion = draft.result.service_version
     algorithm.AlgorithmSource = MANUFACTURER
-    segment = Dataset()
-    segment.SegmentNumber = number
-    segment.SegmentLabel = mask.name
-    segment.SegmentedPropertyCategoryCodeSequence = [coded(mask.category)]
-    segment.SegmentedPropertyTypeCodeSequence = [coded(mask.kind)]
-    segment.SegmentAlgorithmType = "AUTOMATIC"
-    segment.SegmentAlgorithmName = draft.result.service
-    segment.SegmentationAlgorithmIdentificationSequence = [algorithm]
-    if tracked := draft.tracked(mask):
+    item = Dataset()
+    item.SegmentNumber = number
+    item.SegmentLabel = segment.label
+    item.SegmentedPropertyCategoryCodeSequence = [coded(segment.mask.category)]
+    item.SegmentedPropertyTypeCodeSequence = [coded(segment.mask.kind)]
+    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmName = draft.result.service
+    item.SegmentationAlgorithmIdentificationSequence = [algorithm]
+    if tracked := draft.tracked(segment):
         # The link between what the SR says and its voxels here.
-        segment.TrackingID, segment.TrackingUID = tracked
-    return segment
+        item.TrackingID, item.TrackingUID = tracked
+    return item
 
 
 def _describe_pixels(ds: Dataset, draft: Draft, frames: int) -> None:
@@ -169,7 +172,7 @@ def _decimals(values: tuple[float, ...]) -> str:
 
 def _pixels(draft: Draft, frames: list[_Frame]) -> bytes:
     """Pack the frames one after the other, without a gap between them (PS3.5 8.1.1)."""
-    slices = [draft.masks[frame.segment - 1].bits[frame.place] for frame in frames]
+    slices = [frame.bits for frame in frames]
     if draft.result.columns % 8 == 0:
         return b"".join(rows.tobytes() for rows in slices).translate(_REVERSED)
     bits = np.unpackbits(np.stack(slices), axis=-1, count=draft.result.columns)

@@ -90,10 +90,9 @@ def structured_report(draft: Draft, predecessors: Sequence[Names]) -> Document:
 
 def _list_evidence(ds: Dataset, draft: Draft) -> None:
     """List every image that was read, and the segmentation: what a correction would have to start from."""
-    images = [draft.image(sop_instance_uid) for sop_instance_uid in draft.result.slices]
-    references = [reference_item(image.sop_class_uid, image.sop_instance_uid) for image in images]
+    references = [reference_item(image.sop_class_uid, image.sop_instance_uid) for image in draft.images]
     series = [_series_item(draft.sources.series_instance_uid, references)]
-    if draft.masks:
+    if draft.segments:
         reference = reference_item(SegmentationStorage, draft.names.instance("SEG"))
         series.append(_series_item(draft.names.series("SEG"), [reference]))
     put(ds, 0x0040A375, [_study_item(draft.sources.study_instance_uid, series)])
@@ -201,7 +200,7 @@ def _outline(finding: Finding, spacing: tuple[float, ...], rows: int, columns: i
     angles = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
     radius = finding.diameter_mm / 2
     row, column = finding.center_px
-    # The centre of the first pixel is at 0.5 here, and at 0 in an array.
+    # The center of the first pixel is at 0.5 here, and at 0 in an array.
     points = np.stack(
         [
             np.clip(column + 0.5 + np.cos(angles) * radius / across_mm, 0, columns),

@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from btt_bridge import dicom
 from btt_bridge.config import Send
-from btt_bridge.errors import DeliveryRefusedError, DeliveryUnreachableError
+from btt_bridge.errors import DeliveryError, DeliveryRefusedError, DeliveryUnreachableError
 from btt_bridge.journal import Delivery
 from btt_bridge.records import Destination
 from btt_bridge.send.association import Answer, Association, Context, RejectedError
@@ -44,14 +44,18 @@ class _Object:
 class Sender:
     """Delivers several documents to one destination, over one association as long as it lasts.
 
-    A context manager: the association is opened by the first delivery and released at the end. Between two reports
-    none is kept: opening one takes a few milliseconds, and archives have few to give.
+    A context manager: the association is opened by the first delivery and released at the end. One that breaks is
+    opened anew for the next document, lest one that kills the archive's process keep back all that follow; one that
+    cannot be opened is not tried again. None is kept between two reports: opening one takes a few milliseconds, and
+    archives have few to give.
     """
 
     def __init__(self, destination: Destination, settings: Send) -> None:
         self._destination = destination
         self._settings = settings
         self._association: Association | None = None
+        #: Why no association could be opened: what holds for one document holds for the next.
+        self._closed: DeliveryError | None = None
         self._proposed = [
             (str(uid), str(syntax)) for uid in _RESULTS for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
         ]
@@ -90,6 +94,8 @@ class Sender:
         if context not in self._proposed:
             self._close()
             self._proposed += [context, (context[0], str(ImplicitVRLittleEndian))]
+        if self._closed:
+            raise self._closed
         if self._association is None:
             settings = self._settings
             try:
@@ -97,9 +103,11 @@ class Sender:
                     self._destination, settings.ae_title, self._proposed, settings.timeout_seconds
                 )
             except DeliveryUnreachableError as problem:
-                raise DeliveryUnreachableError(f"{self._destination.name}: {problem}") from None
+                self._closed = DeliveryUnreachableError(f"{self._destination.name}: {problem}")
+                raise self._closed from None
             except RejectedError as rejection:
-                raise _rejected(rejection, self._destination, settings.ae_title) from None
+                self._closed = _rejected(rejection, self._destination, settings.ae_title)
+                raise self._closed from None
         return self._association
 
     def _acceptable(self, association: Association, document: _Object, content: bytes) -> _Object:
@@ -172,7 +180,7 @@ def _advice(status: int, destination: Destination) -> str:
     return f"Look up this status in the conformance statement of {destination.ae_title}, then resend."
 
 
-def _rejected(rejection: RejectedError, destination: Destination, calling: str) -> Exception:
+def _rejected(rejection: RejectedError, destination: Destination, calling: str) -> DeliveryError:
     """Translate A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
     who = f"{destination.name} rejects the association"
     if rejection.source == 1 and rejection.reason == 3:

@@ -81,7 +81,7 @@ def test_no_identity_is_burned_in(phantom: report.Sources, tmp_path: Path) -> No
 
 
 def test_it_says_what_it_is(phantom: report.Sources) -> None:
-    """Colour, of a small image enlarged until its text is legible, oriented, derived from its slice."""
+    """Color, of a small image enlarged until its text is legible, oriented, derived from its slice."""
     (ds,) = pictures(phantom, cases.result(phantom, 1))
     assert (ds.PhotometricInterpretation, ds.SamplesPerPixel, ds.Modality, ds.ConversionType) == ("RGB", 3, "OT", "WSD")
     assert (ds.Rows, ds.Columns) == (512, 512)

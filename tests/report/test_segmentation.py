@@ -11,7 +11,7 @@ import highdicom.seg
 import numpy as np
 import pytest
 from btt_bridge import report
-from btt_bridge.records import Document, Result
+from btt_bridge.records import Document, Finding, Result
 from pydicom import Dataset, dcmread
 from tests.report import cases
 from tests.report.conftest import PHANTOM
@@ -110,12 +110,36 @@ def test_a_finding_and_its_segment_share_their_tracking_uid(phantom: report.Sour
     assert lungs.TrackingUID in str(sr)
 
 
-def test_a_mask_of_several_findings_tracks_none_of_them(phantom: report.Sources) -> None:
-    """One segment for several findings has no one finding's UID."""
-    given = cases.result(phantom, 2)
-    shared = replace(given, findings=tuple(replace(finding, mask="nodule-1") for finding in given.findings))
-    segments = dcmread(BytesIO(seg(phantom, replace(shared, masks=(given.masks[1],))).content)).SegmentSequence
-    assert "TrackingUID" not in segments[0]
+def test_findings_that_share_a_mask_get_a_segment_each(phantom: report.Sources) -> None:
+    """Every voxel of a shared mask goes to one finding, the nearest for its size, and none is lost."""
+    base = cases.result(phantom, 2)
+    large, small = (np.zeros((len(base.slices), base.rows, base.columns), bool) for _ in range(2))
+    large[20:24, 100:120, 100:120] = True
+    small[21:23, 108:112, 122:126] = True
+    spacing = phantom.images[base.slices[0]].spacing
+
+    def moved(finding: Finding, row: float, column: float, diameter_mm: float) -> Finding:
+        image = phantom.images[base.slices[21]]
+        center = (image.position[0] + column * spacing[1], image.position[1] + row * spacing[0], image.position[2])
+        return replace(
+            finding, sop_instance_uid=image.sop_instance_uid, center_mm=center, center_px=(row, column),
+            diameter_mm=diameter_mm, mask="nodules",
+        )  # fmt: skip
+
+    findings = (
+        moved(base.findings[0], 109.5, 109.5, 20 * spacing[0]),
+        moved(base.findings[1], 109.5, 123.5, 4 * spacing[0]),
+    )
+    shared = cases.mask("nodules", cases.ABNORMAL, cases.NODULE, large | small)
+    given = replace(base, findings=findings, masks=(base.masks[0], shared))
+    documents = cases.write(phantom, given)
+    items = dcmread(BytesIO(documents[1].content)).SegmentSequence
+    told = report.read_back(documents[0].content).findings
+    assert [item.SegmentLabel for item in items] == ["lungs", "nodule-1", "nodule-2"]
+    assert [item.TrackingUID for item in items[1:]] == [finding.tracking_uid for finding in told]
+    arrays = read(documents[1]).get_pixels_by_source_instance(list(given.slices), assert_missing_frames_are_empty=True)
+    assert np.array_equal(arrays[..., 1].astype(bool), large)
+    assert np.array_equal(arrays[..., 2].astype(bool), small)
 
 
 def test_an_empty_mask_is_no_segment(phantom: report.Sources) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from btt_bridge import report
 from btt_bridge.errors import MalformedError, UnmappedIdentityError
-from btt_bridge.records import Finding
+from btt_bridge.records import Code, Finding
 from pydicom import Dataset, dcmread
 from tests.report import cases
 
@@ -58,6 +58,15 @@ def test_nobody_takes_it_for_a_final_report(phantom: report.Sources) -> None:
     assert "VerifyingObserverSequence" not in ds
     texts = {element.value for element in ds.iterall() if element.keyword in ("TextValue", "CodeMeaning")}
     assert {"Device Observer UID", "Algorithm Name", f"model SHA-256 {'ab' * 32}", "device cpu", "ct-lung"} <= texts
+
+
+def test_private_codes_say_whose_they_are(phantom: report.Sources) -> None:
+    """A measurement in a scheme of the service's own is sent with that scheme's identification, others without."""
+    own = replace(cases.VOLUME, concept=Code("LAA-950", "99BTT", "Low attenuation area below -950 HU"))
+    ds = dcmread(BytesIO(cases.write(phantom, replace(cases.result(phantom, 0), measurements=(own,)))[0].content))
+    (scheme,) = ds.CodingSchemeIdentificationSequence
+    assert (scheme.CodingSchemeDesignator, scheme.CodingSchemeName) == ("99BTT", "Codes of the service ct-lung")
+    assert "CodingSchemeIdentificationSequence" not in sr(phantom, 0)
 
 
 def test_evidence_is_every_image_that_was_read(phantom: report.Sources) -> None:
@@ -119,7 +128,7 @@ def outline(of: report.Sources, finding: Finding) -> np.ndarray:
     return np.array(region.GraphicData).reshape(-1, 2)
 
 
-def test_the_outline_has_the_measured_diameter_around_the_centre(phantom: report.Sources) -> None:
+def test_the_outline_has_the_measured_diameter_around_the_center(phantom: report.Sources) -> None:
     """A closed polyline whose extent, times the pixel spacing, is the diameter; SCOORD has the column first."""
     finding = replace(cases.result(phantom, 1).findings[0], center_px=(100.0, 50.0), diameter_mm=20.0)
     points = outline(phantom, finding)

@@ -332,6 +332,21 @@ def test_after_a_broken_association_the_next_delivery_opens_another(make: Make) 
     assert len(connections) == 2
 
 
+def test_a_destination_that_rejects_is_asked_once(make: Make) -> None:
+    """What keeps out the first document of a report keeps out the rest, without six waits for the same answer."""
+    connections = []
+
+    def hang_up(connection: socket.socket) -> None:
+        connections.append(connection)
+        peers.read_pdu(connection)
+
+    with peers.rude(hang_up) as destination, send.Sender(destination, SETTINGS) as sender:
+        for number in (1, 2, 3):
+            with pytest.raises(DeliveryUnreachableError, match="closed the connection"):
+                sender.deliver(*make(number=number))
+    assert len(connections) == 1
+
+
 def test_an_error_is_words_for_a_person(make: Make) -> None:
     """The outbox shows what is wrong and at which destination, without a class name in it."""
     with peers.archive(calling=["SOMEBODY_ELSE"]) as archive, pytest.raises(DeliveryRefusedError) as refused:
