@@ -18,7 +18,7 @@ TITLES: Mapping[str, str] = {
     "assign": "Route",
     "deidentify": "De-identification",
     "parcel": "Sealed parcel",
-    "offer": "Offer",
+    "offering": "Offer",
     "lease": "Lease",
     "receipt": "Receipt of the node",
     "judge": "Judgement",
@@ -39,7 +39,8 @@ _VALUES: Mapping[tuple[str, str], str] = {
     ("kind", "quiet-time"): "nothing more came for the configured time (quiet time)",
 }
 _UNITS: Mapping[str, str] = {"mm": "mm", "mm3": "mm³", "px": "px", "seconds": "s"}
-_SECRET = re.compile(r"(^|_)key$")
+#: What is for the pipeline alone: keys, locked though they are, and signed copies of what is shown beside them.
+_HIDDEN = re.compile(r"(^|.*_)key|envelope|answer|bill|superseded_from")
 _ROWS_MAX = 200
 
 
@@ -72,6 +73,7 @@ class Card:
 
 def cards(facts: Mapping[str, Any]) -> list[Card]:
     """Return the facts of a journey as cards, in the order of the path."""
+    facts = {name: _kernel(name, value) for name, value in facts.items() if not _is_hidden(name)}
     names = [name for name in TITLES if name in facts] + sorted(name for name in facts if name not in TITLES)
     return [card(TITLES.get(name) or label(name), facts[name]) for name in names if facts[name] not in (None, "", {})]
 
@@ -104,10 +106,18 @@ def label(key: str) -> str:
 def _flat(value: Any, prefix: str) -> list[tuple[str, Any]]:
     """Return (key, scalar or list of mappings), with nested mappings spelled out as dotted keys."""
     if isinstance(value, Mapping) and not _is_one_thing(value):
-        # A key, sealed though it may be, is nobody's to read.
-        shown = {str(key): inner for key, inner in value.items() if not _SECRET.search(str(key))}
+        shown = {str(key): inner for key, inner in value.items() if not _is_hidden(str(key))}
         return [pair for key, inner in shown.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else key)]
     return [(prefix, value)]
+
+
+def _is_hidden(name: str) -> bool:
+    return _HIDDEN.fullmatch(name) is not None
+
+
+def _kernel(name: str, value: Any) -> Any:
+    """Return the offer itself from among what is kept to see it through."""
+    return value["offer"] if name == "offering" and isinstance(value, Mapping) and "offer" in value else value
 
 
 def _is_one_thing(value: Mapping[str, Any]) -> bool:

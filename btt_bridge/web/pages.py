@@ -11,13 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from btt_bridge import __version__, log, report
+from btt_bridge import __version__, log, report, settle
 from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
-from btt_bridge.errors import BridgeError, UnknownError
+from btt_bridge.errors import BridgeError, RefusedError, UnknownError
 from btt_bridge.journal import Delivery, Journal, Journey
 from btt_bridge.journey import ACTIVE, State
-from btt_bridge.ledger import Ledger
+from btt_bridge.ledger import Ledger, Transfer
 from btt_bridge.money import Amount, Asset
 from btt_bridge.records import Series
 from btt_bridge.store import Store
@@ -129,7 +129,7 @@ class Pages:
             deliveries=deliveries,
             pictures=_one_each(deliveries, "SC"),
             reported=self._reported(deliveries),
-            entries=[],
+            entries=self._entries(journey),
             series_lines=sorted(map(_series_line, study.series), key=lambda line: line.number.zfill(8)),
             modalities=_modalities(keywords),
             who=_who(keywords),
@@ -266,6 +266,16 @@ class Pages:
     def _keywords(self, journeys: Sequence[Journey]) -> dict[int, list[Mapping[str, Any]]]:
         found = self.journal.keywords({journey.study_instance_uid for journey in journeys})
         return {journey.id: found.get(journey.study_instance_uid, []) for journey in journeys}
+
+    def _entries(self, journey: Journey) -> list[Transfer]:
+        """Return what stands in the ledger under this study's bill; `facts["bill"]` is its name there."""
+        bill, route = journey.facts.get("bill"), journey.facts.get("assign")
+        if not (isinstance(bill, str) and isinstance(route, Mapping)):
+            return []
+        try:
+            return settle.history(self.ledger, self.settings.settle.hospital, bill, str(route.get("service")))
+        except RefusedError:
+            return []
 
     def _reported(self, deliveries: Sequence[Delivery]) -> report.Reported | None:
         """Return what the structured report tells, or None where there is none yet or it cannot be read."""

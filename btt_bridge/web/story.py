@@ -161,7 +161,4 @@ def _standing(journey: Journey, steps: Sequence[Step]) -> tuple[str, str]:
     if state not in _STAGE_AT_WORK:
         # Held, failed or superseded says that it stopped; the state before says where.
         state = next((step.from_state for step in reversed(steps) if step.from_state in _STAGE_AT_WORK), "")
-    stage = _STAGE_AT_WORK.get(state, "accept")
-    if stage == "exchange" and "lease" in journey.facts:
-        stage = "infer"
-    return stage, status
+    return _STAGE_AT_WORK.get(state, "accept"), status

@@ -39,6 +39,8 @@ NODULE = Code("27925004", "SCT", "Nodule")
 
 PRICE_MAX = {"units": 4000, "asset": {"code": "CNY", "scale": 2}}
 CHARGED = {"units": 1840, "asset": {"code": "CNY", "scale": 2}}
+#: What the study of these facts is called in the ledger.
+BILL = "5e" * 32
 #: What each stage leaves among a journey's facts.
 FACTS: dict[Event, dict[str, Any]] = {
     Event.MATCHED: {
@@ -55,7 +57,10 @@ FACTS: dict[Event, dict[str, Any]] = {
     Event.STRIPPED: {
         "parcel": {"digest": "ab" * 32, "size_bytes": 4_812_331, "voxels": 4_194_304, "instances": 64},
     },
-    Event.OFFERED: {"offer": {"offer_id": "o-4711", "urgency": "routine", "operations": 91_268_055_040}},
+    Event.OFFERED: {
+        "offering": {"offer": {"offer_id": "o-4711", "urgency": "routine", "operations": 91_268_055_040}},
+        "bill": BILL,
+    },
     Event.COMPUTED: {
         "lease": {"lease_id": "l-1", "node_id": "cd" * 32, "attempt": 1, "fencing_token": 17},
         "receipt": {
@@ -150,16 +155,16 @@ class House:
         self.journal.enqueue(journey.id, ["pacs"], keyed)
 
     def charge(self) -> None:
-        """Hold what a study may cost, and post less than that."""
-        expires = self.clock.now() + timedelta(hours=1)
-        for name, limit in (("hospital:elsewhere", 10_000_00), ("node:one", 0), ("platform", 0)):
+        """Hold what the study of FACTS may cost, and post less than that, under its bill."""
+        payable, hospital, bill = "hospital:payable:cny", self.settings.settle.hospital, f"charge:{BILL}:ct-lung"
+        for name, limit in ((payable, 10_000_00), ("node:one", 0), ("platform", 0)):
             self.ledger.open_account(name, CNY, credit_limit=limit)
-        hold = Hold("hospital:elsewhere", "node:one", Amount(4000, CNY), "compute", expires)
-        held = self.ledger.post_all("bridge", "hold-1", [hold]).transfers[0].id
-        self.clock.advance(4)
-        move = Move("hospital:elsewhere", "platform", Amount(160, CNY), "share")
-        event = book.Event("settle.charged", "hospital:elsewhere", {"units": 1840})
-        self.ledger.post_all("bridge", "post-1", [Post(held, "compute", Amount(1680, CNY)), move], event)
+        hold = Hold(payable, "node:one", Amount(4000, CNY), "compute hold", self.clock.now() + timedelta(hours=1))
+        held = self.ledger.post_all(hospital, f"{bill}:hold:1", [hold]).transfers[0].id
+        self.clock.advance(0.1)
+        move = Move(payable, "platform", Amount(160, CNY), "compute share")
+        event = book.Event("compute.charged", payable, {"units": 1840})
+        self.ledger.post_all(hospital, bill, [Post(held, "compute charge", Amount(1680, CNY)), move], event)
 
 
 def _uids(path: Path) -> tuple[str, str]:

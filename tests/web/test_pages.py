@@ -163,12 +163,27 @@ def test_the_ledger_shows_accounts_that_balance(house: House) -> None:
     house.charge()
     page = text(house.client.get("/ledger").text)
     assert "CNY balances" in page
-    assert "hospital:elsewhere CNY -18.40 CNY" in page
-    assert "settle.charged hospital:elsewhere 1" in page
-    statement = text(house.client.get("/ledger?account=hospital:elsewhere").text)
-    assert "platform share -1.60 CNY -18.40 CNY" in statement
+    assert "hospital:payable:cny CNY -18.40 CNY" in page
+    assert "compute.charged hospital:payable:cny 1" in page
+    statement = text(house.client.get("/ledger?account=hospital:payable:cny").text)
+    assert "platform compute share -1.60 CNY -18.40 CNY" in statement
     assert "40.00 CNY held" in statement
     assert house.client.get("/ledger?account=nobody").status_code == 404
+
+
+def test_a_study_shows_its_own_entries_in_the_ledger(house: House) -> None:
+    """Hold, charge and share stand on the page of the study whose bill they are, and on no other."""
+    mine = house.go(house.complete(house.receive(PATIENT)))
+    other = house.complete(house.receive({**PATIENT, "AccessionNumber": "ACC-2"}))
+    house.charge()
+    page = text(house.client.get(f"/studies/{mine.id}").text)
+    for expected in (
+        "hold hospital:payable:cny node:one 40.00 CNY",
+        "16.80 CNY compute charge",
+        "1.60 CNY compute share",
+    ):
+        assert expected in page
+    assert "compute" not in text(house.client.get(f"/studies/{other.id}").text)
 
 
 @pytest.mark.parametrize(

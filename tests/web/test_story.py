@@ -118,6 +118,10 @@ def test_facts_of_any_shape_can_be_shown() -> None:
 
 
 def test_keys_are_not_shown() -> None:
-    """A journey's facts hold the parcel's key, sealed; a page shows no key of any kind."""
-    (card,) = facts.cards({"parcel": {"sealed_key": "aa", "key": "bb", "inner": {"reply_key": "cc"}, "size_bytes": 5}})
-    assert [(row.name, row.text) for row in card.rows] == [("Size", "5 B")]
+    """A journey's facts hold keys under lock and signed copies; a page shows neither, at any depth."""
+    offering = {"offer": {"offer_id": "o-1", "reply_key": "cc"}, "locked_reply_key": "dd", "envelope": {"body": "ee"}}
+    parcel, offer = facts.cards(
+        {"offering": offering, "locked_key": "ff", "answer": {"body": "gg"}, "parcel": {"key": "bb", "size_bytes": 5}}
+    )
+    assert [(row.name, row.text) for row in parcel.rows] == [("Size", "5 B")]
+    assert [(row.name, row.text) for row in offer.rows] == [("Offer ID", "o-1")]
