@@ -167,7 +167,10 @@ def _inflate(data: bytes, size_max: int) -> tuple[bytes, bool] | None:
 
 
 def _outermost(data: _DataSet, depth_max: int, header_bytes_max: int) -> dict[int, Element]:
-    """Walk through all of the data set; return the elements of its outermost level by tag, the last of each."""
+    """Walk through all of the data set; return what keywords can be made of, by tag, the last of each.
+
+    Only elements that the standard knows are kept, so that memory has a bound whatever the header is made of.
+    """
     elements: dict[int, Element] = {}
     before_pixels = True
     try:
@@ -176,7 +179,8 @@ def _outermost(data: _DataSet, depth_max: int, header_bytes_max: int) -> dict[in
             end = element.value + (element.length if element.length != UNDEFINED else 0)
             if before_pixels and end - data.offset > header_bytes_max:
                 raise TooLargeError("the header is larger than the configured limit")
-            elements[element.tag] = element
+            if 0 < element.length <= VALUE_BYTES_MAX and _dictionary(element.tag)[0]:
+                elements[element.tag] = element
     except MalformedError:
         if not data.cut:
             raise
@@ -193,11 +197,9 @@ def _keywords(buffer: Buffer, elements: dict[int, Element]) -> dict[str, Any]:
     signed = _binary(buffer, elements.get(_PIXEL_REPRESENTATION), b"US") == [1]
     keywords: dict[str, Any] = {}
     for tag, element in elements.items():
-        if tag >> 16 & 1 or not 0 < element.length <= VALUE_BYTES_MAX:
-            continue
         keyword, known = _dictionary(tag)
         vr = _vr(element.vr, known, signed=signed)
-        if not keyword or (vr not in _TEXT and vr not in _NUMBERS):
+        if vr not in _TEXT and vr not in _NUMBERS:
             continue
         values = _binary(buffer, element, vr) if vr in _NUMBERS else _text(buffer, element, vr, charset)
         if values:
@@ -239,8 +241,7 @@ def _binary(buffer: Buffer, element: Element | None, vr: bytes) -> list[Any]:
     if element is None:
         return []
     size = struct.calcsize("=" + _NUMBERS[vr])
-    count = element.length // size if element.length <= VALUE_BYTES_MAX else 0
-    values = struct.unpack_from(f"{element.order}{count}{_NUMBERS[vr]}", buffer, element.value)
+    values = struct.unpack_from(f"{element.order}{element.length // size}{_NUMBERS[vr]}", buffer, element.value)
     return list(values) if all(map(math.isfinite, values)) else []
 
 
