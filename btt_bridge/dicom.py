@@ -183,7 +183,7 @@ def read_meta(content: bytes) -> tuple[dict[int, bytes], int]:
     meta: dict[int, bytes] = {}
     position = 132
     reader = _Reader(content, Encoding(implicit=False, little=True))
-    while content[position : position + 2] == b"\x02\x00":
+    while content[position : position + 2] == b"\x02\x00" and position + _HEADER_BYTES <= len(content):
         element = reader.element(position, len(content), False, DEPTH_MAX)
         meta[element.tag] = content[element.value_start : element.value_end]
         position = element.end

@@ -109,7 +109,8 @@ class Vault:
         except InvalidTag:
             raise UnmappedIdentityError("the vault's entry for this journey was altered") from None
         kept = json.loads(body)
-        return Identity(kept["uids"], Pseudonym(**kept["pseudonym"]), kept["patient"])
+        patient = {key: tuple(value) if isinstance(value, list) else value for key, value in kept["patient"].items()}
+        return Identity(kept["uids"], Pseudonym(**kept["pseudonym"]), patient)
 
     def _lookup(self, journey_id: int) -> str:
         return hmac.digest(self._lookup_key, str(journey_id).encode(), "sha256").hex()
