@@ -43,7 +43,10 @@ class _Slice:
 
 
 def secondary_captures(draft: Draft, pictures_max: int) -> list[Document]:
-    """Draw the slices with the highest scores, or the one in the middle where nothing was found."""
+    """Draw the slices with the highest scores, or the one in the middle where nothing was found.
+
+    A result that names no slices has no pictures.
+    """
     return [_capture(draft, shown, number) for number, shown in enumerate(_chosen(draft, pictures_max), 1)]
 
 
@@ -59,7 +62,8 @@ def _chosen(draft: Draft, pictures_max: int) -> list[_Slice]:
     by_slice: dict[str, list[Finding]] = {}
     for finding in sorted(draft.result.findings, key=lambda finding: -finding.score):
         by_slice.setdefault(finding.sop_instance_uid, []).append(finding)
-    chosen = (list(by_slice.items()) or [(draft.result.slices[len(places) // 2], [])])[:pictures_max]
+    middle = draft.result.slices[len(places) // 2 :][:1]
+    chosen = (list(by_slice.items()) or [(uid, []) for uid in middle])[:pictures_max]
     shown = [_Slice(draft.image(uid), places[uid], tuple(findings)) for uid, findings in chosen]
     return sorted(shown, key=lambda one: -one.place)
 

@@ -51,7 +51,8 @@ def segmentation(draft: Draft) -> Document | None:
     ds.SegmentsOverlap = "UNDEFINED"
     ds.SegmentSequence = [_segment(draft, number, one) for number, one in enumerate(draft.segments, 1)]
     _describe_pixels(ds, draft, len(frames))
-    placed = all(frame.image.placed for frame in frames)
+    # Without a Frame of Reference, positions are in no system that anything else is in; sources say where frames are.
+    placed = bool(draft.sources.frame_of_reference_uid) and all(frame.image.placed for frame in frames)
     _describe_dimensions(ds, draft, placed=placed)
     _describe_frames(ds, draft, frames, placed=placed)
     put_pixels(ds, _pixels(draft, frames))
@@ -122,9 +123,7 @@ def _describe_frames(ds: Dataset, draft: Draft, frames: list[_Frame], *, placed:
     put(ds, 0x00081115, [series])
     shared = b""
     if placed:
-        ds.FrameOfReferenceUID = sources.frame_of_reference_uid or uid(
-            "frame of reference", sources.series_instance_uid
-        )
+        ds.FrameOfReferenceUID = sources.frame_of_reference_uid
         ds.PositionReferenceIndicator = sources.position_reference_indicator
         planes = {_plane(image, sources.slice_thickness) for image in used.values()}
         shared = planes.pop() if len(planes) == 1 else b""

@@ -89,8 +89,12 @@ def structured_report(draft: Draft, predecessors: Sequence[Names]) -> Document:
 
 
 def _list_evidence(ds: Dataset, draft: Draft) -> None:
-    """List every image that was read, and the segmentation: what a correction would have to start from."""
-    references = [reference_item(image.sop_class_uid, image.sop_instance_uid) for image in draft.images]
+    """List every image that was read, and the segmentation: what a correction would have to start from.
+
+    A result that names no slices was made from the whole series.
+    """
+    images = draft.images or draft.sources.images.values()
+    references = [reference_item(image.sop_class_uid, image.sop_instance_uid) for image in images]
     series = [_series_item(draft.sources.series_instance_uid, references)]
     if draft.segments:
         reference = reference_item(SegmentationStorage, draft.names.instance("SEG"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from btt_bridge import report
 from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, MANUFACTURER
+from btt_bridge.records import Result
 from pydicom import Dataset, dcmread
 from tests.report import cases
 from tests.report.conftest import PHANTOM
@@ -89,8 +90,23 @@ def test_odd_sources_make_sound_objects(tmp_path: Path, change: Callable[[Datase
         ds = dcmread(BytesIO(document.content))
         for keyword in ("PatientName", "PatientID", "AccessionNumber", "StudyInstanceUID"):
             assert ds.get(keyword) == original.get(keyword, ""), keyword
+        if document.kind == "SEG":
+            assert ("FrameOfReferenceUID" in ds) == bool(
+                original.get("FrameOfReferenceUID") and original.get("PixelSpacing")
+            )
         if document.kind != "SR":
             assert ds.get("LossyImageCompression", "00") == original.get("LossyImageCompression", "00")
+
+
+@pytest.mark.peer("dciodvfy")
+def test_a_service_that_only_measures_gets_an_sr_and_nothing_else(phantom: report.Sources, tmp_path: Path) -> None:
+    """A result without slices, masks and findings is one sound SR, with all of the series as its evidence."""
+    given = Result("counting", "1.0.0", "", (), 0, 0, (cases.VOLUME,), (), ())
+    (document,) = cases.write(phantom, given)
+    assert not cases.dciodvfy(document, tmp_path)
+    assert report.read_back(document.content).measurements == (cases.VOLUME,)
+    (study,) = dcmread(BytesIO(document.content)).CurrentRequestedProcedureEvidenceSequence
+    assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == len(phantom.images)
 
 
 @pytest.mark.slow
