@@ -51,7 +51,7 @@ class Accept(Section):
     require_called_ae_title: bool = Field(default=True, description="Refuse a sender that calls another AE title.")
     peers: tuple[Peer, ...] = Field(default=(), description="Who may send from outside loopback; nobody by default.")
     processes: int = Field(default=2, ge=1, le=32, description="Listener processes that share the port.")
-    associations_max: int = Field(default=64, ge=1, le=1024, description="Open associations in one process.")
+    associations_max: int = Field(default=64, ge=1, le=512, description="Open associations in one process.")
     pdu_bytes_max: int = Field(default=131072, ge=4096, le=1048576, description="Largest PDU we offer to take.")
     object_bytes_max: int = Field(default=4 * 2**30, ge=2**20, description="Largest object taken by C-STORE.")
     idle_seconds_max: float = Field(default=60, gt=0, le=3600, description="Silence after which we abort.")

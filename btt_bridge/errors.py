@@ -14,7 +14,8 @@ BridgeError
 │   ├── PixelTextError
 │   ├── IdentityLeakError
 │   ├── UnmappedIdentityError
-│   └── NoRouteError
+│   ├── NoRouteError
+│   └── PriceTooHighError
 ├── IsolationError                    a child process did not do its work on one item
 │   ├── FunctionFailedError
 │   ├── ProcessDiedError
@@ -33,6 +34,7 @@ BridgeError
     ├── InvalidAmountError
     ├── UnbalancedError
     ├── UnknownAccountError
+    ├── UnknownHoldError
     ├── OverdrawnError
     ├── KeyConflictError
     └── HoldResolvedError
@@ -143,6 +145,10 @@ class NoRouteError(HeldError):
     """No route, or more than one, wants this study."""
 
 
+class PriceTooHighError(HeldError):
+    """The work costs more than the route allows."""
+
+
 class IsolationError(BridgeError):
     """A child process did not finish its work."""
 
@@ -233,6 +239,12 @@ class UnbalancedError(LedgerError):
 
 class UnknownAccountError(LedgerError):
     """No such account."""
+
+    http_status = 404
+
+
+class UnknownHoldError(LedgerError):
+    """There is no such hold."""
 
     http_status = 404
 

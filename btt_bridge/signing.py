@@ -54,6 +54,30 @@ class Signer:
             "signature": base64.b64encode(self.key.sign(_pre_authentication(kind, payload))).decode(),
         }
 
+    def sign_detached(self, payload: bytes) -> str:
+        """Return a JSON Web Signature of bytes that travel elsewhere (RFC 7515 appendix F, RFC 8037)."""
+        header = _base64url(canonical({"alg": "EdDSA", "kid": self.public}))
+        return f"{header}..{_base64url(self.key.sign(f'{header}.{_base64url(payload)}'.encode()))}"
+
+
+def verify_detached(signature: str, payload: bytes, public: str) -> None:
+    """Raise SignatureError unless `public` (hex) signed exactly these bytes."""
+    try:
+        header, empty, signed = signature.split(".")
+        # What the header says of the algorithm is checked and never followed.
+        if empty or header != _base64url(canonical({"alg": "EdDSA", "kid": public})):
+            raise SignatureError
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        key.verify(
+            base64.urlsafe_b64decode(signed + "=" * (-len(signed) % 4)), f"{header}.{_base64url(payload)}".encode()
+        )
+    except (ValueError, InvalidSignature):
+        raise SignatureError from None
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
 
 def verify(envelope: Mapping[str, Any], kind: str, public: str) -> dict[str, Any]:
     """Return the body of an envelope signed by `public` (hex) for `kind`; raise SignatureError otherwise."""

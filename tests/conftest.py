@@ -79,7 +79,22 @@ def _postgresql() -> Iterator[postgres.PostgreSQL]:
 
 
 @pytest.fixture
+def postgresql_server(_postgresql: postgres.PostgreSQL) -> postgres.PostgreSQL:
+    """The running PostgreSQL, for a test that makes many databases."""
+    return _postgresql
+
+
+@pytest.fixture
 def postgresql_url(_postgresql: postgres.PostgreSQL) -> Iterator[str]:
     """The SQLAlchemy URL of an empty database on PostgreSQL."""
     with _postgresql.database() as url:
         yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, on either engine: what is proved with it is proved twice."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url

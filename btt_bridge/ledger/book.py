@@ -1,0 +1,326 @@
+"""The ledger itself: accounts, postings and what they add up to; each call is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, insert, select, update
+
+from btt_bridge.clock import Clock, SystemClock
+from btt_bridge.database import open_database, reading, writing
+from btt_bridge.errors import (
+    InvalidAmountError,
+    KeyConflictError,
+    LedgerError,
+    OverdrawnError,
+    UnbalancedError,
+    UnknownAccountError,
+)
+from btt_bridge.ledger import rows
+from btt_bridge.ledger.chain import GENESIS
+from btt_bridge.ledger.draft import Draft
+from btt_bridge.ledger.guards import metadata
+from btt_bridge.ledger.moves import (
+    Balance,
+    Event,
+    Expire,
+    Instruction,
+    Line,
+    Notice,
+    Post,
+    Posting,
+    Step,
+    Transfer,
+    Void,
+    check_account,
+)
+from btt_bridge.ledger.schema import (
+    account_table,
+    asset_table,
+    drained_table,
+    open_hold_table,
+    outbox_table,
+    posting_table,
+    transfer_table,
+)
+from btt_bridge.money import Amount, Asset
+
+_LAST = (
+    select(transfer_table.c.id, transfer_table.c.hash, transfer_table.c.at)
+    .order_by(transfer_table.c.id.desc())
+    .limit(1)
+)
+
+
+class Ledger:
+    """An append-only book of double entries on SQLite or PostgreSQL."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self.engine: Engine = open_database(url, metadata)
+        self.clock: Clock = clock or SystemClock()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+    # --- accounts ---------------------------------------------------------------------------------------
+
+    def open_account(self, name: str, asset: Asset, *, credit_limit: int | None = 0) -> None:
+        """Open an account, or leave one that stands as it is but for its credit limit.
+
+        `credit_limit` is how many minor units debits may exceed credits by; None is without limit, for the
+        accounts that stand for the world outside. The asset, and its scale, are fixed for ever.
+        """
+        if credit_limit is not None:
+            Amount(credit_limit, asset)
+        with reading(self.engine) as connection:
+            if _same(rows.one_account(connection, name), asset, credit_limit):
+                return
+        with self.extending() as connection:
+            scale = connection.execute(select(asset_table.c.scale).filter_by(code=asset.code)).scalar()
+            if scale is None:
+                connection.execute(insert(asset_table).values(code=asset.code, scale=asset.scale))
+            elif scale != asset.scale:
+                raise InvalidAmountError(f"this ledger keeps {asset.code} at {scale} decimal places")
+            _open_or_limit(connection, name, asset, credit_limit)
+
+    def balance(self, account: str) -> Balance:
+        """Return what an account stands at; one row, however long its history."""
+        with reading(self.engine) as connection:
+            row = rows.one_account(connection, account)
+        if row is None:
+            raise UnknownAccountError(f"there is no account {account}")
+        return rows.balance(row)
+
+    def balances(self) -> list[Balance]:
+        """Return every account, by name."""
+        with reading(self.engine) as connection:
+            return [rows.balance(row) for row in connection.execute(rows.ACCOUNTS.order_by(account_table.c.name))]
+
+    def trial_balance(self) -> dict[Asset, int]:
+        """Return credits less debits over all accounts of each asset: zero, or the book is broken."""
+        sums: dict[Asset, int] = {}
+        for balance in self.balances():
+            sums[balance.asset] = sums.get(balance.asset, 0) + balance.units
+        return sums
+
+    def statement(self, account: str, limit: int = 100) -> list[Line]:
+        """Return the newest lines of an account, newest first, each with the balance after it."""
+        with reading(self.engine) as connection:
+            row = rows.one_account(connection, account)
+            if row is None:
+                raise UnknownAccountError(f"there is no account {account}")
+            # Each side by its own index; an OR over both would sort the account's whole history.
+            sides = [
+                select(transfer_table.c.id).where(side == row.id).order_by(transfer_table.c.id.desc()).limit(limit)
+                for side in (transfer_table.c.debit, transfer_table.c.credit)
+            ]
+            ids = sorted((found for side in sides for found in connection.execute(side).scalars()), reverse=True)[
+                :limit
+            ]
+            transfers = rows.transfers(connection, ids)
+        lines, balance = [], rows.balance(row).units
+        for transfer in reversed(transfers):
+            units = transfer.amount.units if transfer.kind in ("move", "post") else 0
+            change = units if transfer.credit == account else -units
+            lines.append(Line(transfer, change, balance))
+            balance -= change
+        return lines
+
+    def latest(self, limit: int) -> list[Transfer]:
+        """Return the newest transfers of the whole book, newest first."""
+        with reading(self.engine) as connection:
+            ids = connection.execute(
+                select(transfer_table.c.id).order_by(transfer_table.c.id.desc()).limit(limit)
+            ).scalars()
+            return rows.transfers(connection, sorted(ids))[::-1]
+
+    # --- postings ---------------------------------------------------------------------------------------
+
+    def post(self, instruction: Instruction) -> Posting:
+        """Carry out one instruction, durably, and once: again, it returns the same answer.
+
+        Raises KeyConflictError where its key was used for something else, and the LedgerError that refuses it.
+        """
+        (answer,) = self.post_many([instruction])
+        if isinstance(answer, LedgerError):
+            raise answer
+        return answer
+
+    def post_all(self, issuer: str, key: str, steps: Sequence[Step], event: Event | None = None) -> Posting:
+        """Carry out linked steps under one key, all or nothing."""
+        return self.post(Instruction(issuer, key, tuple(steps), event))
+
+    def post_many(self, instructions: Sequence[Instruction]) -> list[Posting | LedgerError]:
+        """Carry out many instructions in one commit; one that is refused has its error, and costs only itself."""
+        with self.extending() as connection:
+            known = _known(connection, instructions)
+            draft = self._draft(connection, [i for i in instructions if (i.issuer, i.key) not in known])
+            answers = [_answer(draft, known, instruction) for instruction in instructions]
+            rows.write(connection, draft)
+        return answers
+
+    def find(self, issuer: str, key: str) -> Posting | None:
+        """Return what was posted under a key, or None."""
+        with reading(self.engine) as connection:
+            found = rows.postings(connection, issuer, [key])
+            return rows.stored(connection, found)[0] if found else None
+
+    def postings(self, after: int, limit: int) -> list[Posting]:
+        """Return postings behind one, in the order of the book; 0 is its beginning."""
+        query = select(posting_table).where(posting_table.c.id > after).order_by(posting_table.c.id).limit(limit)
+        with reading(self.engine) as connection:
+            return rows.stored(connection, connection.execute(query).all())
+
+    def now(self) -> datetime:
+        """Return the instant that a posting would bear now; a clock that was set back does not turn back the book."""
+        with reading(self.engine) as connection:
+            last = connection.execute(_LAST).first()
+        return self._now(last)
+
+    # --- holds ------------------------------------------------------------------------------------------
+
+    def is_open(self, hold: int) -> bool:
+        """Say whether nothing has resolved this hold yet."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(open_hold_table).filter_by(hold=hold)).first() is not None
+
+    def overdue(self, accounts: Sequence[str], limit: int) -> list[Transfer]:
+        """Return open holds on these accounts whose time is over, longest overdue first."""
+        with reading(self.engine) as connection:
+            due = (
+                select(open_hold_table.c.hold)
+                .join(transfer_table, transfer_table.c.id == open_hold_table.c.hold)
+                .join(account_table, account_table.c.id == transfer_table.c.debit)
+                .where(open_hold_table.c.expires_at <= self.clock.now(), account_table.c.name.in_(accounts))
+                .order_by(open_hold_table.c.expires_at)
+                .limit(limit)
+            )
+            return rows.transfers(connection, connection.execute(due).scalars().all())
+
+    # --- outbox -----------------------------------------------------------------------------------------
+
+    def notices(self, after: int, limit: int) -> list[Notice]:
+        """Return events behind a position in the outbox, in the order of the book; 0 is its beginning."""
+        query = (
+            select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
+            .join(posting_table, posting_table.c.id == outbox_table.c.posting)
+            .join(transfer_table, transfer_table.c.id == posting_table.c.id + posting_table.c.transfers - 1)
+            .join(account_table, account_table.c.id == outbox_table.c.account)
+            .where(outbox_table.c.posting > after)
+            .order_by(outbox_table.c.posting)
+            .limit(limit)
+        )
+        with reading(self.engine) as connection:
+            return [rows.notice(row) for row in connection.execute(query)]
+
+    def position(self, sink: str) -> int:
+        """Return how far a sink has been served."""
+        with reading(self.engine) as connection:
+            found = connection.execute(select(drained_table.c.position).filter_by(sink=sink)).scalar()
+        return found or 0
+
+    def set_position(self, sink: str, position: int) -> None:
+        """Remember how far a sink has been served; 0 replays everything to it."""
+        with self.extending() as connection:
+            done = connection.execute(
+                update(drained_table).where(drained_table.c.sink == sink).values(position=position)
+            )
+            if done.rowcount == 0:
+                connection.execute(insert(drained_table).values(sink=sink, position=position))
+
+    # --- how it is written ------------------------------------------------------------------------------
+
+    @contextmanager
+    def extending(self) -> Iterator[Connection]:
+        """Open the book's one writing transaction: the chain has one end, and one writer at a time extends it."""
+        with writing(self.engine) as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4277009103)")
+            yield connection
+
+    def _draft(self, connection: Connection, instructions: Collection[Instruction]) -> Draft:
+        """Read what these instructions touch, accounts locked in the order of their ids."""
+        last = connection.execute(_LAST).first()
+        named = {s.hold for i in instructions for s in i.steps if isinstance(s, Post | Void | Expire)}
+        holds = {t.id: t for t in rows.transfers(connection, sorted(named)) if t.kind == "hold"}
+        unresolved = {
+            hold
+            for chunk in rows.chunks(sorted(holds))
+            for hold in connection.execute(
+                select(open_hold_table.c.hold).where(open_hold_table.c.hold.in_(chunk))
+            ).scalars()
+        }
+        return Draft(
+            at=self._now(last),
+            last=last.id if last else 0,
+            hash=last.hash if last else GENESIS,
+            accounts=rows.standing(connection, _accounts_of(instructions, holds)),
+            holds=holds,
+            unresolved=unresolved,
+        )
+
+    def _now(self, last: Row[Any] | None) -> datetime:
+        now = self.clock.now()
+        return max(now, last.at) if last else now
+
+
+def _answer(
+    draft: Draft, known: dict[tuple[str, str], tuple[bytes, Posting]], instruction: Instruction
+) -> Posting | LedgerError:
+    """Return the stored answer, a new one, or the refusal."""
+    name = (instruction.issuer, instruction.key)
+    if name in known:
+        digest, posting = known[name]
+        return posting if digest == instruction.digest else KeyConflictError()
+    try:
+        posting = draft.add(instruction)
+    except LedgerError as refusal:
+        return refusal
+    known[name] = (instruction.digest, posting)
+    return posting
+
+
+def _accounts_of(instructions: Iterable[Instruction], holds: Mapping[int, Transfer]) -> set[str]:
+    names = {hold.debit for hold in holds.values()} | {hold.credit for hold in holds.values()}
+    for instruction in instructions:
+        if instruction.event:
+            names.add(instruction.event.account)
+        for step in instruction.steps:
+            if not isinstance(step, Post | Void | Expire):
+                names |= {step.debit, step.credit}
+    return names
+
+
+def _known(connection: Connection, instructions: Iterable[Instruction]) -> dict[tuple[str, str], tuple[bytes, Posting]]:
+    """Return what was posted before under the keys of these instructions, with the digest of what was asked."""
+    keys: dict[str, set[str]] = {}
+    for instruction in instructions:
+        keys.setdefault(instruction.issuer, set()).add(instruction.key)
+    found = [row for issuer, asked in keys.items() for row in rows.postings(connection, issuer, sorted(asked))]
+    stored = rows.stored(connection, found)
+    return {(p.issuer, p.key): (bytes(row.digest), p) for row, p in zip(found, stored, strict=True)}
+
+
+def _same(row: Row[Any] | None, asset: Asset, credit_limit: int | None) -> bool:
+    return row is not None and Asset(row.asset, row.scale) == asset and row.credit_limit == credit_limit
+
+
+def _open_or_limit(connection: Connection, name: str, asset: Asset, credit_limit: int | None) -> None:
+    row = rows.one_account(connection, name)
+    if row is None:
+        check_account(name)
+        totals = dict.fromkeys(("debits_posted", "credits_posted", "debits_pending", "credits_pending"), 0)
+        connection.execute(
+            insert(account_table).values(name=name, asset=asset.code, credit_limit=credit_limit, **totals)
+        )
+        return
+    if row.asset != asset.code:
+        raise UnbalancedError(f"{name} holds {row.asset}")
+    balance = rows.balance(row)
+    if credit_limit is not None and balance.units + credit_limit < balance.debits_pending:
+        raise OverdrawnError(f"{name} owes or holds more than that limit")
+    connection.execute(update(account_table).where(account_table.c.id == row.id).values(credit_limit=credit_limit))

@@ -1,0 +1,262 @@
+"""One hospital's compute bills: held when a study is offered, posted when its result is delivered, voided otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from btt_bridge.errors import CapacityError, HoldResolvedError, KeyConflictError, RefusedError, UnknownError
+from btt_bridge.ledger import Expire, Hold, Ledger, Move, Post, Posting, Step, Transfer, Void
+from btt_bridge.money import Amount, Asset
+from btt_bridge.records import Charge
+from btt_bridge.settle import events
+from btt_bridge.settle.prices import Facts, PriceList, quote
+from btt_bridge.settle.splits import Split, on
+
+_STUDY_KEY = re.compile(r"[0-9a-f]{32,64}")
+_SERVICE = re.compile(r"[a-z0-9._-]{1,64}")
+# How often a bill is read again when somebody else has just changed it.
+_TRIES = 8
+
+# What the transfers are for, as the book says it.
+_HOLD = "compute hold"
+_CHARGE = "compute charge"
+_SHARE = "compute share"
+_RELEASE = "compute release"
+_REFUND = "compute refund"
+_PAYMENT = "compute payment"
+
+
+class Cause(StrEnum):
+    """Why an amount was released or given back; words from this list only, for events carry them outside."""
+
+    NOT_DELIVERED = "not-delivered"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    DISPUTED = "disputed"
+    WITHDRAWN = "withdrawn"
+
+
+class State(StrEnum):
+    """How a bill stands."""
+
+    OPEN = "open"  # nothing is held, nothing charged
+    HELD = "held"
+    CHARGED = "charged"
+    REFUNDED = "refunded"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a bill came to, and the posting that says so; None where there is none."""
+
+    state: State
+    posting: Posting | None = None
+
+
+@dataclass(frozen=True)
+class Billing:
+    """The bills of one hospital: one for each study and service, charged at most once whatever revisions come."""
+
+    ledger: Ledger
+    hospital: str
+    prices: Sequence[PriceList]
+    splits: Sequence[Split]
+    #: How long a hold outlives the deadline of its offer: time for a delivery that is on its way.
+    margin: timedelta
+
+    def open(self, credit_units: int) -> None:
+        """Open the accounts that every bill needs; the hospital may owe up to `credit_units` in each currency."""
+        for asset in self._assets():
+            self.ledger.open_account(self.payable(asset), asset, credit_limit=credit_units)
+            self.ledger.open_account(bank(asset), asset, credit_limit=None)
+            self.ledger.open_account(clearing(asset), asset)
+            for share in (share for split in self.splits for share in split.shares if share.account):
+                self.ledger.open_account(account(share.account, asset), asset)
+
+    def payable(self, asset: Asset) -> str:
+        """Name the hospital's account; below zero it is what the hospital owes."""
+        return account(f"hospital:{self.hospital}:payable", asset)
+
+    def quote(self, facts: Facts) -> Charge:
+        """Return what a job costs today."""
+        return quote(self.prices, facts, self.ledger.clock.now().date())
+
+    def hold(self, study_key: str, service: str, charge: Charge, deadline: datetime) -> Standing:
+        """Reserve a charge until its offer's deadline and a margin; raises OverdrawnError beyond the credit line.
+
+        A bill that was charged before stands as it is: a later revision costs nothing. A hold that is still open is
+        kept where it suffices, and otherwise replaced by this one in the same posting.
+        """
+        bill = self._bill(study_key, service)
+        if (standing := self._charged(bill)) is not None:
+            return standing
+        expires_at = deadline + self.margin
+        payable, pool = self.payable(charge.amount.asset), clearing(charge.amount.asset)
+        event = events.held(payable, bill, charge, expires_at)
+        for _ in range(_TRIES):
+            number, open_hold = self._open_hold(bill)
+            steps: list[Step] = []
+            if open_hold:
+                held = open_hold.transfers[-1]
+                if held.amount == charge.amount and held.expires_at is not None and held.expires_at >= expires_at:
+                    return Standing(State.HELD, open_hold)
+                steps.append(Void(held.id, _RELEASE))
+            steps.append(Hold(payable, pool, charge.amount, _HOLD, expires_at))
+            with suppress(KeyConflictError, HoldResolvedError):  # somebody else was quicker; look again
+                key = f"{bill}:hold:{number + 1}"
+                return Standing(State.HELD, self.ledger.post_all(self.hospital, key, steps, event))
+        raise CapacityError("this bill is being changed by others all the time")
+
+    def post(self, study_key: str, service: str, charge: Charge, node: str) -> Standing:
+        """Charge a delivered result and share it out; once for a study and service, and again it says what stands.
+
+        What is held is taken first. A hold that ran out or was released leaves the charge due all the same, for the
+        work was done: then it is debited directly, within the credit line.
+        """
+        bill = self._bill(study_key, service)
+        if (standing := self._charged(bill)) is not None:
+            return standing
+        asset = charge.amount.asset
+        self.ledger.open_account(account(f"node:{node}:earnings", asset), asset)
+        split = on(self.splits, self.ledger.now().date())
+        parts = [
+            (share.party, account(share.account or f"node:{node}:earnings", asset), part)
+            for share, part in split.divide(charge.amount)
+        ]
+        shares = [Move(clearing(asset), name, part, _SHARE) for _, name, part in parts if part.units]
+        event = events.charged(self.payable(asset), bill, charge, split.name, parts)
+        for _ in range(_TRIES):
+            steps = [*self._take(bill, charge.amount), *shares]
+            with suppress(KeyConflictError, HoldResolvedError):
+                return Standing(State.CHARGED, self.ledger.post_all(self.hospital, bill, steps, event))
+            if (standing := self._charged(bill)) is not None:
+                return standing
+        raise CapacityError("this bill is being changed by others all the time")
+
+    def void(self, study_key: str, service: str, cause: Cause) -> Standing:
+        """Release what is held for a result that will not be delivered; nothing happens where nothing is held."""
+        bill = self._bill(study_key, service)
+        _, open_hold = self._open_hold(bill)
+        if open_hold:
+            hold = open_hold.transfers[-1]
+            payable = self.payable(hold.amount.asset)
+            event = events.voided(payable, events.reference(bill), events.money(hold.amount), cause)
+            # Where it was posted, released or ran out meanwhile, that stands.
+            with suppress(KeyConflictError, HoldResolvedError):
+                self.ledger.post_all(self.hospital, f"{open_hold.key}:void", [Void(hold.id, _RELEASE)], event)
+        return self.standing(study_key, service)
+
+    def refund(self, study_key: str, service: str, cause: Cause) -> Standing:
+        """Take a charge back by the same transfers the other way round; each bill at most once.
+
+        Raises OverdrawnError where a party has already spent its share.
+        """
+        bill = self._bill(study_key, service)
+        charged = self.ledger.find(self.hospital, bill)
+        if charged is None:
+            raise UnknownError("there is no charge to refund")
+        taken = [t for t in charged.transfers if t.kind in ("move", "post")]
+        steps = [Move(t.credit, t.debit, t.amount, _REFUND) for t in reversed(taken)]
+        told = self.ledger.notices(charged.id - 1, 1)[0].data
+        event = events.refunded(self.payable(taken[0].amount.asset), told, cause)
+        with suppress(KeyConflictError):  # it was refunded before, for another cause
+            self.ledger.post_all(self.hospital, f"{bill}:refund", steps, event)
+        return self.standing(study_key, service)
+
+    def receive(self, payment_key: str, amount: Amount) -> Posting:
+        """Book a payment by the hospital against what it owes; once for each payment key."""
+        key = f"payment:{payment_key}"
+        payable = self.payable(amount.asset)
+        steps = [Move(bank(amount.asset), payable, amount, _PAYMENT)]
+        return self.ledger.post_all(self.hospital, key, steps, events.paid(payable, key, amount))
+
+    def expire(self, limit: int = 100) -> int:
+        """Release up to `limit` holds of this hospital whose time is over; return how many."""
+        released = 0
+        for hold in self.ledger.overdue([self.payable(asset) for asset in self._assets()], limit):
+            told = self.ledger.notices(hold.posting - 1, 1)[0].data
+            event = events.voided(hold.debit, told["bill"], told["amount"], Cause.EXPIRED)
+            with suppress(HoldResolvedError):
+                self.ledger.post_all(self.hospital, f"expire:{hold.id}", [Expire(hold.id, _RELEASE)], event)
+                released += 1
+        return released
+
+    def standing(self, study_key: str, service: str) -> Standing:
+        """Say how a bill stands."""
+        bill = self._bill(study_key, service)
+        if (charged := self._charged(bill)) is not None:
+            return charged
+        _, open_hold = self._open_hold(bill)
+        return Standing(State.HELD, open_hold) if open_hold else Standing(State.OPEN)
+
+    def _assets(self) -> list[Asset]:
+        return sorted({version.asset for version in self.prices}, key=str)
+
+    # --- how it is found --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _bill(study_key: str, service: str) -> str:
+        """Return the key of a bill; a study is named by a keyed digest, never by its own UID."""
+        if not (_STUDY_KEY.fullmatch(study_key) and _SERVICE.fullmatch(service)):
+            raise RefusedError("a bill is named by 32 to 64 hexadecimal digits of a keyed digest, and a service")
+        return f"charge:{study_key}:{service}"
+
+    def _charged(self, bill: str) -> Standing | None:
+        charged = self.ledger.find(self.hospital, bill)
+        if charged is None:
+            return None
+        refund = self.ledger.find(self.hospital, f"{bill}:refund")
+        return Standing(State.REFUNDED, refund) if refund else Standing(State.CHARGED, charged)
+
+    def _open_hold(self, bill: str) -> tuple[int, Posting | None]:
+        """Return how many holds this bill has seen, and the last of them if it is still open."""
+        number, last = 0, None
+        while (found := self.ledger.find(self.hospital, f"{bill}:hold:{number + 1}")) is not None:
+            number, last = number + 1, found
+        if last is None or not self.ledger.is_open(last.transfers[-1].id):
+            return number, None
+        return number, last
+
+    def _take(self, bill: str, amount: Amount) -> list[Step]:
+        """Return the steps that bring a charge into the clearing account: from what is held as far as it goes."""
+        payable, pool = self.payable(amount.asset), clearing(amount.asset)
+        _, open_hold = self._open_hold(bill)
+        if open_hold is None:
+            return [Move(payable, pool, amount, _CHARGE)]
+        hold = open_hold.transfers[-1]
+        if hold.expires_at is not None and hold.expires_at <= self.ledger.now():
+            return [Expire(hold.id, _RELEASE), Move(payable, pool, amount, _CHARGE)]
+        if amount.units <= hold.amount.units:
+            return [Post(hold.id, _CHARGE, amount)]
+        return [Post(hold.id, _CHARGE), Move(payable, pool, amount - hold.amount, _CHARGE)]
+
+
+def history(ledger: Ledger, hospital: str, study_key: str, service: str) -> list[Transfer]:
+    """Return every transfer of a bill, in the order of the book: holds, what became of them, charge and refund."""
+    bill = Billing._bill(study_key, service)
+    keys, number = [bill, f"{bill}:refund"], 1
+    while (hold := ledger.find(hospital, f"{bill}:hold:{number}")) is not None:
+        keys += [hold.key, f"{hold.key}:void", f"expire:{hold.transfers[-1].id}"]
+        number += 1
+    found = [posting for key in keys if (posting := ledger.find(hospital, key)) is not None]
+    return sorted((transfer for posting in found for transfer in posting.transfers), key=lambda one: one.id)
+
+
+def account(name: str, asset: Asset) -> str:
+    """Name an account: each holds one asset, which is the last part of its name."""
+    return f"{name}:{asset.code.lower()}"
+
+
+def clearing(asset: Asset) -> str:
+    """Name the account between the hospital and those who get a share; it is empty again after every posting."""
+    return account("compute:clearing", asset)
+
+
+def bank(asset: Asset) -> str:
+    """Name the account that stands for the bank, where money comes in and goes out; it has no limit."""
+    return account("bank", asset)

@@ -1,0 +1,241 @@
+"""A study's bill through its life: held, posted once, voided, refunded; on both engines."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from btt_bridge.config import Settings
+from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
+from btt_bridge.ledger import Ledger, Move, audit
+from btt_bridge.money import CNY, Amount
+from btt_bridge.records import Charge, Urgency
+from btt_bridge.settle import Billing, Cause, Facts, State, open_billing
+from btt_bridge.testing import FakeClock
+
+ROOT: Final = Path(__file__).parents[2]
+STUDY: Final = hmac.new(b"key", b"1.2.840.113619.2.55.3", hashlib.sha256).hexdigest()
+PAYABLE, CLEARING, NODE = "hospital:test:payable:cny", "compute:clearing:cny", "node:n1:earnings:cny"
+FUNDS: Final = ("fund:development:cny", "fund:foundation:cny", "fund:operational-reserve:cny")
+
+
+def bill(units: int) -> Charge:
+    return Charge(Amount(units, CNY), "btt-2025", 1, 1, 1, Urgency.ROUTINE, "gpu")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
+    """A hospital with a credit line of 100.00 CNY."""
+    settings = Settings(
+        mappings_dir=ROOT / "mappings",
+        settle={"hospital": "test", "credit_units": 10_000, "hold_margin_seconds": 600},  # type: ignore[arg-type]
+    )
+    ledger = Ledger(database_url, clock)
+    yield open_billing(settings, ledger)
+    ledger.close()
+
+
+def stands(billing: Billing) -> tuple[int, int, int, tuple[int, ...]]:
+    """What the hospital owes, what is held of it, what the node earned, what the funds got."""
+    payable = billing.ledger.balance(PAYABLE)
+    funds = tuple(billing.ledger.balance(fund).units for fund in FUNDS)
+    node = [b.units for b in billing.ledger.balances() if b.account == NODE]
+    return -payable.units, payable.debits_pending, sum(node), funds
+
+
+def assert_sound(billing: Billing) -> None:
+    """The book holds, and nothing is left between the parties."""
+    assert audit.verify(billing.ledger).problem == ""
+    assert billing.ledger.balance(CLEARING).units == 0
+    assert set(billing.ledger.trial_balance().values()) == {0}
+
+
+def deadline(clock: FakeClock) -> Any:
+    return clock.now() + timedelta(minutes=30)
+
+
+def test_a_delivered_study_is_charged_and_shared_70_15_10_5(billing: Billing, clock: FakeClock) -> None:
+    """Held at the offer, posted at delivery: the hospital owes it, and four parties have it between them."""
+    facts = Facts(130_000_000_000, 65_011_712, 130_000_000, Urgency.ROUTINE, "gpu")
+    charge = billing.quote(facts)
+    assert billing.hold(STUDY, "ct-lung", charge, deadline(clock)).state is State.HELD
+    assert stands(billing) == (0, 536, 0, (0, 0, 0))
+    posted = billing.post(STUDY, "ct-lung", charge, "n1")
+    assert posted.state is State.CHARGED
+    assert stands(billing) == (536, 0, 375, (80, 54, 27))
+    assert billing.standing(STUDY, "ct-lung") == posted
+    assert_sound(billing)
+
+
+def test_everything_may_be_asked_twice(billing: Billing, clock: FakeClock) -> None:
+    """A caller that crashed and comes back changes nothing and hears the same."""
+    for _ in range(2):
+        held = billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+        assert held.state is State.HELD
+    assert stands(billing)[1] == 500
+    first = billing.post(STUDY, "ct-lung", bill(500), "n1")
+    assert billing.post(STUDY, "ct-lung", bill(500), "n1") == first
+    assert stands(billing)[0] == 500
+    assert_sound(billing)
+
+
+def test_a_later_revision_of_a_charged_study_costs_nothing(billing: Billing, clock: FakeClock) -> None:
+    """One billable event a study and service, even when another node computed the later revision at another price."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    first = billing.post(STUDY, "ct-lung", bill(500), "n1")
+    assert billing.hold(STUDY, "ct-lung", bill(900), deadline(clock)) == first
+    assert billing.post(STUDY, "ct-lung", bill(900), "n2") == first
+    assert billing.void(STUDY, "ct-lung", Cause.SUPERSEDED) == first
+    assert stands(billing) == (500, 0, 350, (75, 50, 25))
+    assert_sound(billing)
+
+
+def test_another_service_on_the_same_study_is_another_bill(billing: Billing) -> None:
+    """Two services, two charges."""
+    billing.post(STUDY, "ct-lung", bill(500), "n1")
+    billing.post(STUDY, "ct-heart", bill(300), "n1")
+    assert stands(billing)[0] == 800
+
+
+def test_a_revision_that_supersedes_before_delivery_replaces_the_hold(billing: Billing, clock: FakeClock) -> None:
+    """The larger study's hold takes the place of the smaller one's in one posting; only one is ever open."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    billing.hold(STUDY, "ct-lung", bill(700), deadline(clock))
+    assert stands(billing)[1] == 700
+    billing.post(STUDY, "ct-lung", bill(700), "n1")
+    assert stands(billing)[:2] == (700, 0)
+    assert_sound(billing)
+
+
+def test_an_undelivered_study_costs_nothing_and_may_be_offered_again(billing: Billing, clock: FakeClock) -> None:
+    """Voided, the credit line is free again; voiding twice is nothing; a new attempt is held anew."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    for _ in range(2):
+        assert billing.void(STUDY, "ct-lung", Cause.NOT_DELIVERED).state is State.OPEN
+    assert stands(billing) == (0, 0, 0, (0, 0, 0))
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    assert stands(billing)[1] == 500
+    billing.post(STUDY, "ct-lung", bill(500), "n1")
+    assert_sound(billing)
+
+
+@pytest.mark.parametrize("units", [300, 500, 800])
+def test_the_charge_may_differ_from_the_hold(billing: Billing, clock: FakeClock, units: int) -> None:
+    """Less releases the rest, more is debited beside it: the hospital owes the charge, and nothing stays held."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    billing.post(STUDY, "ct-lung", bill(units), "n1")
+    assert stands(billing)[:2] == (units, 0)
+    assert_sound(billing)
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_late_delivery_is_charged_all_the_same(billing: Billing, clock: FakeClock, swept: bool) -> None:
+    """The hold ran out, but the work was done and delivered: it is debited directly."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    clock.advance(1800 + 600)
+    if swept:
+        assert billing.expire() == 1
+    assert billing.post(STUDY, "ct-lung", bill(500), "n1").state is State.CHARGED
+    assert stands(billing)[:2] == (500, 0)
+    assert billing.expire() == 0
+    assert_sound(billing)
+
+
+def test_a_hold_runs_out_after_its_deadline_and_margin(billing: Billing, clock: FakeClock) -> None:
+    """Nothing expires before that; then it is released once, and said so."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    clock.advance(1800 + 599)
+    assert billing.expire() == 0
+    clock.advance(1)
+    assert (billing.expire(), billing.expire()) == (1, 0)
+    assert billing.standing(STUDY, "ct-lung").state is State.OPEN
+    assert billing.ledger.notices(0, 10)[-1].data["cause"] == "expired"
+    assert_sound(billing)
+
+
+def test_the_credit_line_is_the_end(billing: Billing, clock: FakeClock) -> None:
+    """What is owed and what is held together stay within it; a payment makes room, and counts once."""
+    billing.post(STUDY, "ct-lung", bill(6_000), "n1")
+    billing.hold("a" * 64, "ct-lung", bill(4_000), deadline(clock))
+    with pytest.raises(OverdrawnError):
+        billing.hold("b" * 64, "ct-lung", bill(1), deadline(clock))
+    for _ in range(2):
+        billing.receive("invoice-2026-01", Amount(6_000, CNY))
+    assert stands(billing)[0] == 0
+    billing.hold("b" * 64, "ct-lung", bill(6_000), deadline(clock))
+    assert_sound(billing)
+
+
+def test_a_refund_takes_back_exactly_what_was_shared_out_and_once(billing: Billing) -> None:
+    """Every party gives back its part to the unit; a second refund changes nothing; no later revision charges again."""
+    billing.post(STUDY, "ct-lung", bill(501), "n1")
+    for _ in range(2):
+        assert billing.refund(STUDY, "ct-lung", Cause.DISPUTED).state is State.REFUNDED
+    assert billing.refund(STUDY, "ct-lung", Cause.WITHDRAWN).state is State.REFUNDED
+    assert stands(billing) == (0, 0, 0, (0, 0, 0))
+    assert billing.post(STUDY, "ct-lung", bill(501), "n1").state is State.REFUNDED
+    assert stands(billing)[0] == 0
+    assert_sound(billing)
+
+
+def test_a_refund_of_what_was_spent_or_never_charged_is_refused(billing: Billing) -> None:
+    """Nothing to refund; and a node that was paid out cannot give back what it no longer has."""
+    with pytest.raises(UnknownError):
+        billing.refund(STUDY, "ct-lung", Cause.DISPUTED)
+    billing.post(STUDY, "ct-lung", bill(500), "n1")
+    billing.ledger.post_all("test", "payout", [Move(NODE, "bank:cny", Amount(1, CNY), "payout")])
+    with pytest.raises(OverdrawnError):
+        billing.refund(STUDY, "ct-lung", Cause.DISPUTED)
+    assert billing.standing(STUDY, "ct-lung").state is State.CHARGED
+    assert_sound(billing)
+
+
+def test_the_smallest_charges_are_shared_without_a_loss(billing: Billing) -> None:
+    """1 to 20 minor units: shares of nothing are left out, the rest sums exactly."""
+    for units in range(1, 21):
+        billing.post(f"{units:064x}", "ct-lung", bill(units), "n1")
+    owed, _, node, funds = stands(billing)
+    assert owed == sum(range(1, 21)) == node + sum(funds)
+    assert_sound(billing)
+
+
+def test_a_study_is_never_named_by_its_uid(billing: Billing, clock: FakeClock) -> None:
+    """Only a keyed digest is taken: a UID in clear is refused before anything is written."""
+    for key in ("1.2.840.113619.2.55.3", "", "A" * 64, "a" * 65):
+        with pytest.raises(RefusedError):
+            billing.hold(key, "ct-lung", bill(500), deadline(clock))
+    with pytest.raises(RefusedError):
+        billing.hold(STUDY, "ct lung", bill(500), deadline(clock))
+    assert billing.ledger.postings(0, 10) == []
+
+
+def test_eight_workers_deliver_one_study_and_charge_it_once(billing: Billing, clock: FakeClock) -> None:
+    """Redelivery, two revisions and a void at once: one charge, nothing left held."""
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+
+    def attempt(worker: int) -> State:
+        if worker == 7:
+            return billing.void(STUDY, "ct-lung", Cause.NOT_DELIVERED).state
+        return billing.post(STUDY, "ct-lung", bill(500 + worker % 2), f"n{worker % 3}").state
+
+    with ThreadPoolExecutor(8) as pool:
+        states = list(pool.map(attempt, range(8)))
+    assert states[:7] == [State.CHARGED] * 7
+    owed, held, _, funds = stands(billing)
+    assert owed in (500, 501)
+    assert held == 0
+    earned = sum(b.units for b in billing.ledger.balances() if b.account.startswith("node:"))
+    assert earned + sum(funds) == owed
+    assert sum(notice.type == "btt.compute.charged.v1" for notice in billing.ledger.notices(0, 50)) == 1
+    assert_sound(billing)
