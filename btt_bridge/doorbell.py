@@ -1,8 +1,8 @@
 """Signed doorbells over Celery: they say that there is something to do, and losing or doubling one changes nothing.
 
 The broker may be a folder (`filesystem:///path`), memory, Redis or RabbitMQ. Whoever can write to it can make the
-listener look for work, and no more: a message without a trusted signature is counted and dropped, only JSON is read,
-remote control and events are off, and nothing of weight travels this way.
+listener look for work, and no more: only JSON is read, a message without a trusted signature is counted and dropped,
+there is no remote control and no result, and nothing of weight travels this way.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Empty
 from typing import Any
 from urllib.parse import quote, unquote
 
 from celery import Celery
-from celery.bootsteps import RUN
-from celery.exceptions import WorkerShutdown
-from celery.worker import WorkController
-from celery.worker.consumer import Consumer
 from kombu.entity import Queue
+from kombu.message import Message
 from kombu.transport import TRANSPORT_ALIASES, virtual
 
 from btt_bridge import __version__, log
@@ -45,6 +42,9 @@ _WAITING_MAX = 10_000
 _QUEUE_SECONDS = 3600
 #: How long the listener waits before it looks whether it should stop.
 _TURN_SECONDS = 0.2
+_CONNECT_SECONDS = 1
+#: How long it waits before it looks for a lost broker again.
+_PAUSE_SECONDS = 0.5
 Handler = Callable[[str, str], None]
 
 
@@ -80,8 +80,6 @@ class Doorbell:
         self._valid = timedelta(seconds=valid_seconds)
         self._clock: Clock = clock or SystemClock()
         self._app = _celery(broker_url, queue, valid_seconds, polling_seconds)
-        # Not shared: Celery would give a shared task to every other application of this process.
-        self._app.task(name=_TASK, shared=False)(self._hear)
         self._publisher = _Publisher(self._send, coalesce_seconds)
         self._desk: _Desk | None = None
 
@@ -98,11 +96,10 @@ class Doorbell:
         if self._desk is not None:
             raise ValueError("this bell is listened to already")
         desk = self._desk = _Desk(handler, concurrency, self.counts)
-        worker = _Worker(self._app, desk)
-        worker.start_in_thread()
+        listener = _Listener(self._app, _queue(self.queue, self._valid.total_seconds()), desk, self._hear)
 
         def stop() -> None:
-            worker.stop_in_thread()
+            listener.stop()
             desk.close()
             self._desk = None
 
@@ -140,28 +137,31 @@ class Doorbell:
             kwargsrepr="",
         )
 
-    def _hear(self, envelope: Any = None, *_ignored: Any, **_also_ignored: Any) -> None:
-        """The one task: whatever arguments a stranger gives it, it only ever looks at a signed envelope."""
-        ring, desk = self._opened(envelope), self._desk
-        if ring is not None and desk is not None:
-            desk.put(ring)
+    def _hear(self, message: Message) -> None:
+        """Put a ring on the desk; whatever else lies in the queue is counted and dropped."""
+        try:
+            if message.headers.get("task") != _TASK:
+                raise SignatureError
+            # Celery's task message: arguments, keyword arguments, and what to do afterwards. Only the first counts.
+            ring = self._opened(message.decode()[0][0])  # type: ignore[no-untyped-call]
+        except Exception:
+            # Whatever a stranger has made up, it must not end the listener.
+            ring = None
+            self.counts["untrusted"] += 1
+        if ring is not None and self._desk is not None:
+            self._desk.put(ring)
 
     def _opened(self, envelope: Any) -> tuple[str, str] | None:
-        """Return kind and subject of a ring that somebody trusted sent to this queue, or count why not."""
-        try:
-            if not isinstance(envelope, dict) or envelope.get("key") not in self._trusted:
-                raise SignatureError
-            body = verify(envelope, "doorbell", envelope["key"])
-            if body.get("queue") != self.queue:
-                raise SignatureError
-            now = self._clock.now().isoformat()
-            if not str(body["exp"]) > now:
-                self.counts["expired"] += 1
-                return None
-            return str(body["kind"]), str(body["subject"])
-        except (SignatureError, KeyError, TypeError):
-            self.counts["untrusted"] += 1
+        """Return kind and subject of a ring that somebody trusted sent to this queue; None where it is too late."""
+        if envelope["key"] not in self._trusted:
+            raise SignatureError
+        body = verify(envelope, "doorbell", envelope["key"])
+        if body["queue"] != self.queue:
+            raise SignatureError
+        if datetime.fromisoformat(body["exp"]) <= self._clock.now():
+            self.counts["expired"] += 1
             return None
+        return str(body["kind"]), str(body["subject"])
 
 
 class _Publisher:
@@ -201,10 +201,12 @@ class _Publisher:
                 self._send(ring)
                 self._reachable = True
             except Exception as problem:
-                # The ring is lost, and that is allowed: the database has the work, and somebody looks there.
+                # This ring and those behind it are lost, and may be: the database has the work, and somebody looks.
                 if self._reachable:
                     _log.warning("broker unreachable", error=type(problem).__name__)
                 self._reachable = False
+                with self._changed:
+                    self._waiting.clear()
 
     def _next(self) -> tuple[str, str, str] | None:
         with self._changed:
@@ -300,7 +302,6 @@ def _celery(broker_url: str, queue: str, valid_seconds: float, polling_seconds: 
     app = Celery("btt_bridge.doorbell", broker=broker_url, set_as_current=False, fixups=[])
     app.conf.update(
         accept_content=["json"],
-        broker_connection_retry_on_startup=True,
         broker_connection_timeout=2,
         broker_transport_options=options,
         task_default_delivery_mode="transient",
@@ -309,9 +310,6 @@ def _celery(broker_url: str, queue: str, valid_seconds: float, polling_seconds: 
         task_queues=[_queue(queue, valid_seconds)],
         task_send_sent_event=False,
         task_serializer="json",
-        worker_enable_remote_control=False,
-        worker_prefetch_multiplier=1,
-        worker_send_task_events=False,
     )
     return app
 
@@ -323,84 +321,50 @@ def _queue(name: str, valid_seconds: float) -> Queue:
     )
 
 
-class _Consumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer in a loop of our own.
+class _Listener:
+    """A thread that takes messages off one queue, and finds the broker again as often as it is lost.
 
-    Celery's loop for sockets shares one hub among all workers of a process and stops by a flag that they share too;
-    its other loop looks up only every two seconds. This one is alone, and takes no more than the desk has room for.
+    It reads the messages itself, for a Celery worker would do more than ring: a body of `[]` ends it, Celery's own
+    tasks run for whoever can write to the broker, and all workers of a process share one event loop and one stop flag.
     """
 
-    controller: _Worker
-
-    def loop(self, _consumer: Consumer, connection: Any, consumer: Any, blueprint: Any, *_: Any) -> None:
-        consumer.on_message = self.create_task_handler()
-        consumer.consume()
-        self.on_ready()
-        while blueprint.state == RUN:
-            self._stop_if_told()
-            self.perform_pending_operations()
-            if self.controller.desk.has_room(_TURN_SECONDS):
-                with contextlib.suppress(TimeoutError):
-                    connection.drain_events(timeout=_TURN_SECONDS)
-
-    def ensure_connected(self, conn: Any) -> Any:
-        """Try again soon, and for as long as nobody says stop."""
-        return conn.ensure_connection(
-            self._unreachable, interval_start=0.1, interval_step=0.2, interval_max=2, callback=self._stop_if_told
-        )
-
-    def _unreachable(self, problem: Exception, _interval: float) -> None:
-        self.controller.unreachable(problem)
-
-    def _stop_if_told(self) -> None:
-        if self.controller.stopping.is_set():
-            raise WorkerShutdown(0)
-
-
-class _Worker(WorkController):  # type: ignore[misc]
-    """A Celery worker in a thread of this process."""
-
-    def __init__(self, app: Celery, desk: _Desk) -> None:
-        self.desk = desk
-        self.stopping = threading.Event()
-        self._ready = threading.Event()
-        self._reachable = True
-        super().__init__(
-            app=app,
-            # This thread only checks signatures, and is the only one to touch the connection; the desk's do the work.
-            pool="solo",
-            consumer_cls=_Consumer,
-            hostname=f"doorbell-{uuid.uuid4().hex}",
-            loglevel="CRITICAL",
-            use_eventloop=False,
-            without_gossip=True,
-            without_heartbeat=True,
-            without_mingle=True,
-        )
-        self._thread = threading.Thread(target=self._listen, name="doorbell-listen", daemon=True)
-
-    def start_in_thread(self) -> None:
-        """Listen; return once the broker is connected, or a second later: it may be down, and will be found."""
+    def __init__(self, app: Celery, queue: Queue, desk: _Desk, hear: Callable[[Message], None]) -> None:
+        self._app = app
+        self._queue = queue
+        self._desk = desk
+        self._hear = hear
+        self._connected = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="doorbell-listen", daemon=True)
         self._thread.start()
-        self._ready.wait(1)
+        # The broker may be down; it is found when it comes back.
+        self._connected.wait(_CONNECT_SECONDS)
 
-    def _listen(self) -> None:
-        # Celery finds a task by the application that is current in its thread.
-        self.app.set_current()
-        self.start()
-
-    def stop_in_thread(self) -> None:
-        self.stopping.set()
+    def stop(self) -> None:
+        self._stopping.set()
         self._thread.join(10)
 
-    def on_consumer_ready(self, consumer: Consumer) -> None:
-        self._reachable = True
-        self._ready.set()
+    def _run(self) -> None:
+        reachable = True
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except Exception as problem:
+                if reachable or self._connected.is_set():
+                    _log.warning("broker lost", error=type(problem).__name__)
+                reachable = False
+                self._connected.clear()
+                self._stopping.wait(_PAUSE_SECONDS)
 
-    def unreachable(self, problem: Exception) -> None:
-        if self._reachable:
-            _log.warning("broker unreachable", error=type(problem).__name__)
-        self._reachable = False
+    def _listen(self) -> None:
+        with self._app.connection_for_read() as connection:
+            connection.connect()
+            with connection.Consumer([self._queue], on_message=self._hear, accept=["json"], no_ack=True):
+                self._connected.set()
+                while not self._stopping.is_set():
+                    if self._desk.has_room(_TURN_SECONDS):
+                        with contextlib.suppress(TimeoutError):
+                            connection.drain_events(timeout=_TURN_SECONDS)
 
 
 # --- a folder as broker ---------------------------------------------------------------------------------
@@ -449,11 +413,11 @@ class _FolderChannel(virtual.Channel):
             path = self._of(queue) / listed.popleft()
             mine = path.with_suffix(f".{uuid.uuid4().hex}")
             # Of all readers that try to rename it, one succeeds.
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ValueError):
                 os.rename(path, mine)
-                message = json.loads(mine.read_text())
+                content = mine.read_text()
                 mine.unlink()
-                return message
+                return json.loads(content)
         raise Empty
 
     def _size(self, queue: str) -> int:
