@@ -12,7 +12,6 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from pynetdicom import build_context
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
@@ -24,7 +23,7 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 
-from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Encoding, text
+from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Encoding
 from btt_bridge.errors import DeliveryUnreachableError
 from btt_bridge.records import Destination
 
@@ -57,15 +56,6 @@ class RejectedError(Exception):
         self.result, self.source, self.reason = result, source, reason
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a C-STORE response says."""
-
-    status: int
-    #: Error Comment (0000,0902): the peer's own words, which may quote what it was sent.
-    comment: str = field(repr=False)
-
-
 class Association:
     """An open association; every wait on the peer ends after `seconds_max`."""
 
@@ -88,16 +78,19 @@ class Association:
         """Say whether the peer takes this SOP class in this transfer syntax."""
         return context in self._contexts
 
-    def store(self, context: Context, sop_instance_uid: str, data_set: bytes) -> Answer:
-        """C-STORE an encoded data set in an accepted context; raise DeliveryUnreachableError without an answer."""
+    def store(self, context: Context, sop_instance_uid: str, data_set: bytes) -> int:
+        """C-STORE an encoded data set in an accepted context and return the status of the answer.
+
+        Raises DeliveryUnreachableError without an answer. Its Error Comment is not read: it may quote the patient.
+        """
         self._message_id += 1
         command = _store_request(self._message_id, context[0], sop_instance_uid)
         self._send(self._contexts[context], _COMMAND, command)
         self._send(self._contexts[context], 0, data_set)
-        answer = self._answer()
-        if answer.message_id != self._message_id:
+        message_id, status = self._answer()
+        if message_id != self._message_id:
             raise DeliveryUnreachableError("it answered something else")
-        return Answer(answer.status, answer.comment)
+        return status
 
     def release(self) -> None:
         """Close in good order; a peer that does not play along has lost nothing by it."""
@@ -122,13 +115,11 @@ class Association:
     def _negotiate(self, called: str, calling: str, contexts: Sequence[Context]) -> None:
         self._write(_association_request(called, calling, contexts))
         kind, body = self._receive(time.monotonic() + self._seconds_max)
-        if kind == _REJECT:
-            rejection = A_ASSOCIATE_RJ()
-            rejection.decode(body)
-            raise RejectedError(rejection.result or 0, rejection.source or 0, rejection.reason_diagnostic or 0)
-        if kind != _ACCEPT:
+        if kind not in (_ACCEPT, _REJECT):
             raise DeliveryUnreachableError("it answered the association request with something else")
         try:
+            if kind == _REJECT:
+                raise _rejection(body)
             acceptance = A_ASSOCIATE_AC()
             acceptance.decode(body)
             accepted = acceptance.to_primitive()
@@ -151,8 +142,8 @@ class Association:
             header = _PDU_HEADER.pack(_DATA, len(fragment) + _PDV_HEADER.size)
             self._write(header + _PDV_HEADER.pack(len(fragment) + 2, context_id, control | last) + fragment)
 
-    def _answer(self) -> _Response:
-        """Read P-DATA until a whole command set is there."""
+    def _answer(self) -> tuple[int, int]:
+        """Read P-DATA until a whole command set is there; return whose answer it is, and its status."""
         deadline = time.monotonic() + self._seconds_max
         command = b""
         while len(command) < _COMMAND_BYTES_MAX:
@@ -189,7 +180,9 @@ class Association:
         content = bytearray()
         while len(content) < size:
             try:
-                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                if (seconds_left := deadline - time.monotonic()) <= 0:
+                    raise TimeoutError
+                self._socket.settimeout(seconds_left)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 piece = self._socket.recv(size - len(content))
             except TimeoutError:
@@ -200,13 +193,6 @@ class Association:
                 raise DeliveryUnreachableError("it closed the connection without an answer")
             content += piece
         return bytes(content)
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    message_id: int
-    status: int
-    comment: str
 
 
 def _numbered(contexts: Sequence[Context]) -> list[tuple[int, Context]]:
@@ -251,8 +237,14 @@ def _store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str) -
     return _IMPLICIT.element(0x00000000, "UL", struct.pack("<I", len(body))) + body
 
 
-def _response(command: bytes) -> _Response:
-    """Read Message ID Being Responded To, Status and Error Comment from a command set."""
+def _rejection(pdu: bytes) -> RejectedError:
+    rejection = A_ASSOCIATE_RJ()
+    rejection.decode(pdu)
+    return RejectedError(rejection.result or 0, rejection.source or 0, rejection.reason_diagnostic or 0)
+
+
+def _response(command: bytes) -> tuple[int, int]:
+    """Read Message ID Being Responded To and Status from a command set."""
     values: dict[int, bytes] = {}
     position = 0
     while position + 8 <= len(command):
@@ -260,8 +252,6 @@ def _response(command: bytes) -> _Response:
         values[group << 16 | number] = command[position + 8 : position + 8 + length]
         position += 8 + length
     try:
-        message_id = int.from_bytes(values[0x00000120], "little")
-        status = int.from_bytes(values[0x00000900], "little")
+        return int.from_bytes(values[0x00000120], "little"), int.from_bytes(values[0x00000900], "little")
     except KeyError:
         raise DeliveryUnreachableError("its answer has no status") from None
-    return _Response(message_id, status, text(values.get(0x00000902, b"")))

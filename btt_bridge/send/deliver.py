@@ -20,7 +20,7 @@ from btt_bridge.config import Send
 from btt_bridge.errors import DeliveryError, DeliveryRefusedError, DeliveryUnreachableError
 from btt_bridge.journal import Delivery
 from btt_bridge.records import Destination
-from btt_bridge.send.association import Answer, Association, Context, RejectedError
+from btt_bridge.send.association import Association, Context, RejectedError
 
 #: What a report consists of, so that one association serves all of it.
 _RESULTS = (Comprehensive3DSRStorage, SegmentationStorage, SecondaryCaptureImageStorage)
@@ -82,12 +82,12 @@ class Sender:
         association = self._open(document.context)
         document = self._acceptable(association, document, content)
         try:
-            answer = association.store(document.context, document.sop_instance_uid, document.data_set)
+            status = association.store(document.context, document.sop_instance_uid, document.data_set)
         except DeliveryUnreachableError as problem:
             association.abort()
             self._association = None
             raise DeliveryUnreachableError(f"{self._destination.name}: {problem}") from None
-        return _judged(answer, self._destination)
+        return _judged(status, self._destination)
 
     def _open(self, context: Context) -> Association:
         """Return an association that proposed this context, and the default syntax beside it (PS3.5 10.1)."""
@@ -152,9 +152,8 @@ def _implicit(content: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _judged(answer: Answer, destination: Destination) -> str:
+def _judged(status: int, destination: Destination) -> str:
     """Return what was remarked on success; raise for failure (PS3.4 Table B.2-1, PS3.7 Annex C)."""
-    status = answer.status
     if status == _SUCCESS:
         return ""
     if status >> 12 == 0xB or status in _WARNINGS:

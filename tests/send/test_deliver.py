@@ -297,9 +297,25 @@ def _answers_with_nonsense(connection: socket.socket) -> None:
     connection.sendall(b"\4\0\0\0\0\x0a\0\0\0\6\1\3\xff\xff\xff\xff")
 
 
+def _babbles(connection: socket.socket) -> None:
+    """Answer with a command set that never ends."""
+    peers.accept_association(connection)
+    while peers.read_pdu(connection)[11] != 2:
+        pass
+    for _ in range(1000):
+        connection.sendall(b"\4\0" + (1006).to_bytes(4, "big") + (1002).to_bytes(4, "big") + b"\1\1" + bytes(1000))
+
+
+def _rejects_with_nonsense(connection: socket.socket) -> None:
+    peers.read_pdu(connection)
+    connection.sendall(b"\3\0\0\0\0\1\0")
+
+
 @pytest.mark.parametrize(
     "behavior",
     [
+        _babbles,
+        _rejects_with_nonsense,
         _dies_at_once,
         _dies_in_mid_transfer,
         _dies_before_its_answer,
