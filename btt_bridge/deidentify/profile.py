@@ -372,12 +372,14 @@ def _text(source: Source, top: Mapping[int, Element], tag: int) -> str:
 
 
 def _integer(source: Source, top: Mapping[int, Element], tag: int) -> int:
-    """Return a US or IS value, 0 where there is none."""
+    """Return a US or IS value, 0 where there is none; raise MalformedError where there is something else."""
     value = _value(source, top[tag]) if tag in top else b""
-    if dicom.vr_of(tag) == "US":
-        return int.from_bytes(value[:2], "little" if source.encoding.little else "big")
+    if dicom.vr_of(tag) == "US" and len(value) <= 2:
+        return int.from_bytes(value, "little" if source.encoding.little else "big")
     number = dicom.text(value)
-    return int(number) if number.isdecimal() and len(number) <= 9 else 0
+    if dicom.vr_of(tag) == "US" or not (not number or (number.isdecimal() and len(number) <= 9)):
+        raise MalformedError("an attribute of the pixels holds no number")
+    return int(number or 0)
 
 
 def _floats(source: Source, top: Mapping[int, Element], tag: int, count: int) -> tuple[float, ...] | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 import ahocorasick
@@ -76,8 +77,8 @@ _ESCAPE = re.compile(rb"\x1b[$()*+,./-]?[A-Z0-9]{1,2}")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 #: Shorter runs of digits stand in version numbers, and shorter words among pixels, by chance.
 _DIGITS_MIN = 6
-_DIGITS_AMONG_NUMBERS_MIN = 8
-_IN_PIXELS_MIN = 5
+_AMONG_NUMBERS_MIN = 8
+_AMONG_PIXELS_MIN = 5
 #: Shortest run of printable bytes among pixels that is taken for text rather than for noise.
 _RUN_MIN = 12
 _FREE_TEXT_MIN = 8
@@ -106,8 +107,9 @@ class Examined:
     outgoing_uids: frozenset[str]
     #: Whole outgoing texts, technical ones aside: for values too short to be searched for within others.
     outgoing_texts: frozenset[str]
-    #: Outgoing bytes in lower case, read as Latin-1: text, numbers, and what looks like text among the pixels.
+    #: Outgoing bytes in lower case, read as Latin-1: text, makers, numbers, and what looks like text among pixels.
     words: str
+    outgoing_makers: str
     numbers: str
     pixels: str
 
@@ -140,6 +142,7 @@ def examine(original: bytes, outgoing: bytes) -> Examined:
         outgoing_uids=frozenset(after.uids),
         outgoing_texts=frozenset(after.texts),
         words=_haystack(after.words),
+        outgoing_makers=_haystack(after.makers),
         numbers=_haystack(after.numbers),
         pixels=_haystack(after.pixels),
     )
@@ -186,11 +189,11 @@ class Proof:
         days -= {_moved(day, shift_days) for day in days} if shift_days else set()
         technical = "\n".join(set[str]().union(*(examined.technical for examined in objects)))
         makers = set[str]().union(*(examined.makers for examined in objects))
-        search = _Search(self.length_min, frozenset[str]().union(*(examined.codecs for examined in objects)))
+        codecs = frozenset[str]().union(*(examined.codecs for examined in objects))
+        search = _Search(self.length_min, codecs, "\n".join(makers))
         for examined in objects:
             for text, name in examined.identity.items():
-                if text.lower() not in makers:
-                    search.add_identity(text, name)
+                search.add_identity(text, name)
             for text, name in examined.free.items():
                 if text.lower() not in technical:
                     search.add(text, name)
@@ -225,7 +228,7 @@ class _Before:
         for path, tag, vr, value in _elements(dataset, ""):
             if not value:
                 continue
-            keyword = keyword_for_tag(tag)
+            keyword = _keyword(tag)
             if tag == _CHARACTER_SET:
                 # It stands before any text of its data set, so that what follows is read by it.
                 self.codecs |= _codecs(value)
@@ -292,6 +295,7 @@ class _After:
     uids: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     words: list[bytes] = field(default_factory=list)
+    makers: list[bytes] = field(default_factory=list)
     numbers: list[bytes] = field(default_factory=list)
     pixels: list[bytes] = field(default_factory=list)
     places: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -307,9 +311,11 @@ class _After:
                 self.numbers.append(value)
             elif vr in _BINARY:
                 self.words += [value] if len(value) <= _BINARY_WHOLE_MAX else _READABLE.findall(value)
+            elif _keyword(tag) in _MAKER:
+                self.makers.append(value)
             else:
                 self.words.append(value)
-                if vr in _TEXTS and keyword_for_tag(tag) not in _TECHNICAL:
+                if vr in _TEXTS and _keyword(tag) not in _TECHNICAL:
                     self.texts.update(part.lower() for part in _parts(value.decode("latin-1")))
 
     def pixels_are(self, pixels: bytes) -> None:
@@ -335,8 +341,8 @@ def _datasets(content: bytes, looker: _Before | _After) -> Iterator[Dataset]:
 
 def _elements(dataset: Dataset, path: str) -> Iterator[tuple[str, int, str, bytes]]:
     """Yield path, tag, VR and bytes of every element at every depth, converting nothing but sequences."""
-    for tag in list(dataset.keys()):
-        element: Any = dataset.get_item(tag)
+    for element in list(dataset.values()):
+        tag = int(element.tag)
         place = f"{path}{tag:08x}"
         vr = element.VR or "UN"
         if vr == "UN":
@@ -355,6 +361,12 @@ def _spelled(value: Any) -> bytes:
     return value if isinstance(value, bytes) else "\\".join(map(str, parts)).encode()
 
 
+@cache
+def _keyword(tag: int) -> str:
+    return keyword_for_tag(tag)
+
+
+@cache
 def _known_vr(tag: int) -> str:
     try:
         return dictionary_VR(tag)
@@ -463,8 +475,10 @@ def _moved(day: str, days: int) -> str:
 class _Search:
     """All values at once, in every encoding, over one haystack after another."""
 
-    def __init__(self, length_min: int, codecs: frozenset[str]) -> None:
+    def __init__(self, length_min: int, codecs: frozenset[str], makers: str) -> None:
         self.length_min = length_min
+        #: What the originals call the makers of the equipment; a hospital or a patient may be called alike.
+        self.makers = makers
         self.codecs = codecs | {"utf-8", "utf-16-le", "utf-16-be", "latin-1"}
         self._automaton = ahocorasick.Automaton()
         #: Values too short to search for, which must not be the whole of a text.
@@ -484,7 +498,7 @@ class _Search:
         for spelled in {text, text.lower(), text.upper(), text.title()}:
             for key in self._encoded(spelled):
                 if key not in self._automaton:
-                    self._automaton.add_word(key, (name, len(key), text.isdigit()))
+                    self._automaton.add_word(key, (name, len(key), text))
 
     def _encoded(self, text: str) -> set[str]:
         found: set[bytes] = set()
@@ -503,15 +517,15 @@ class _Search:
         if not len(self._automaton):
             return
         self._automaton.make_automaton()
-        for place, shortest, digits_min, haystack in (
-            ("in the header", 0, 0, examined.words),
-            ("among the numbers", 0, _DIGITS_AMONG_NUMBERS_MIN, examined.numbers),
-            ("among the pixels", _IN_PIXELS_MIN, 0, examined.pixels),
-        ):
-            for last, (name, length, digits) in self._automaton.iter(haystack):
-                if length < shortest or (digits and length < digits_min):
-                    continue
-                if _stands_alone(haystack, last + 1 - length, last + 1):
+        haystacks: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+            ("in the header", examined.words, lambda text: True),
+            ("in what the maker is called", examined.outgoing_makers, lambda text: text.lower() not in self.makers),
+            ("among the numbers", examined.numbers, lambda text: len(text) >= _AMONG_NUMBERS_MIN),
+            ("among the pixels", examined.pixels, lambda text: len(text.encode()) >= _AMONG_PIXELS_MIN),
+        )
+        for place, haystack, says_something in haystacks:
+            for last, (name, length, text) in self._automaton.iter(haystack):
+                if says_something(text) and _stands_alone(haystack, last + 1 - length, last + 1):
                     yield name, place
 
 

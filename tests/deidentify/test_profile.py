@@ -205,6 +205,13 @@ def test_encapsulated_pixels_pass_untouched() -> None:
     assert stripped(dataset, JPEGLosslessSV1).PixelData == original.PixelData
 
 
+def test_a_number_of_frames_that_is_none_is_refused() -> None:
+    """Where nobody can say how many pixels there are, none are cut off."""
+    content = content_of(plain_ct(NumberOfFrames=10)).replace(b"\x28\0\x08\0IS\x02\x0010", b"\x28\0\x08\0IS\x02\x001A")
+    with pytest.raises(MalformedError, match="no number"):
+        strip(content, KEY, PSEUDONYM)
+
+
 @pytest.mark.parametrize("missing", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PixelData", "Rows"])
 def test_an_image_without_what_it_needs_is_refused(missing: str) -> None:
     """An object that could not be placed or shown is malformed; the message names the attribute at most."""
