@@ -130,14 +130,6 @@ class Ledger:
             balance -= change
         return lines
 
-    def latest(self, limit: int) -> list[Transfer]:
-        """Return the newest transfers of the whole book, newest first."""
-        with reading(self.engine) as connection:
-            ids = connection.execute(
-                select(transfer_table.c.id).order_by(transfer_table.c.id.desc()).limit(limit)
-            ).scalars()
-            return rows.transfers(connection, sorted(ids))[::-1]
-
     # --- postings ---------------------------------------------------------------------------------------
 
     def post(self, instruction: Instruction) -> Posting:
@@ -165,9 +157,20 @@ class Ledger:
 
     def find(self, issuer: str, key: str) -> Posting | None:
         """Return what was posted under a key, or None."""
+        found = self.find_all(issuer, [key])
+        return found[0] if found else None
+
+    def find_all(self, issuer: str, keys: Sequence[str]) -> list[Posting]:
+        """Return what was posted under any of these keys, in the order of the book."""
         with reading(self.engine) as connection:
-            found = rows.postings(connection, issuer, [key])
-            return rows.stored(connection, found)[0] if found else None
+            found = rows.stored(connection, rows.postings(connection, issuer, keys))
+        return sorted(found, key=lambda posting: posting.id)
+
+    def latest(self, limit: int) -> list[Transfer]:
+        """Return the newest transfers, newest first."""
+        query = select(transfer_table.c.id).order_by(transfer_table.c.id.desc()).limit(limit)
+        with reading(self.engine) as connection:
+            return rows.transfers(connection, connection.execute(query).scalars().all())[::-1]
 
     def postings(self, after: int, limit: int) -> list[Posting]:
         """Return postings behind one, in the order of the book; 0 is its beginning."""

@@ -16,7 +16,7 @@ from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
 
-__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "drain", "history", "open_billing"]
+__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "check", "drain", "history", "open_billing"]
 
 
 def check(folder: Path) -> list[MappingError]:

@@ -92,7 +92,7 @@ class Billing:
         A bill that was charged before stands as it is: a later revision costs nothing. A hold that is still open is
         kept where it suffices, and otherwise replaced by this one in the same posting.
         """
-        bill = self._bill(study_key, service)
+        bill = _bill(study_key, service)
         if (standing := self._charged(bill)) is not None:
             return standing
         expires_at = deadline + self.margin
@@ -118,7 +118,7 @@ class Billing:
         What is held is taken first. A hold that ran out or was released leaves the charge due all the same, for the
         work was done: then it is debited directly, within the credit line.
         """
-        bill = self._bill(study_key, service)
+        bill = _bill(study_key, service)
         if (standing := self._charged(bill)) is not None:
             return standing
         asset = charge.amount.asset
@@ -140,7 +140,7 @@ class Billing:
 
     def void(self, study_key: str, service: str, cause: Cause) -> Standing:
         """Release what is held for a result that will not be delivered; nothing happens where nothing is held."""
-        bill = self._bill(study_key, service)
+        bill = _bill(study_key, service)
         _, open_hold = self._open_hold(bill)
         if open_hold:
             hold = open_hold.transfers[-1]
@@ -156,7 +156,7 @@ class Billing:
 
         Raises OverdrawnError where a party has already spent its share.
         """
-        bill = self._bill(study_key, service)
+        bill = _bill(study_key, service)
         charged = self.ledger.find(self.hospital, bill)
         if charged is None:
             raise UnknownError("there is no charge to refund")
@@ -179,16 +179,17 @@ class Billing:
         """Release up to `limit` holds of this hospital whose time is over; return how many."""
         released = 0
         for hold in self.ledger.overdue([self.payable(asset) for asset in self._assets()], limit):
+            (held,) = self.ledger.postings(hold.posting - 1, 1)
             told = self.ledger.notices(hold.posting - 1, 1)[0].data
             event = events.voided(hold.debit, told["bill"], told["amount"], Cause.EXPIRED)
             with suppress(HoldResolvedError):
-                self.ledger.post_all(self.hospital, f"expire:{hold.id}", [Expire(hold.id, _RELEASE)], event)
+                self.ledger.post_all(self.hospital, f"{held.key}:expire", [Expire(hold.id, _RELEASE)], event)
                 released += 1
         return released
 
     def standing(self, study_key: str, service: str) -> Standing:
         """Say how a bill stands."""
-        bill = self._bill(study_key, service)
+        bill = _bill(study_key, service)
         if (charged := self._charged(bill)) is not None:
             return charged
         _, open_hold = self._open_hold(bill)
@@ -199,13 +200,6 @@ class Billing:
 
     # --- how it is found --------------------------------------------------------------------------------
 
-    @staticmethod
-    def _bill(study_key: str, service: str) -> str:
-        """Return the key of a bill; a study is named by a keyed digest, never by its own UID."""
-        if not (_STUDY_KEY.fullmatch(study_key) and _SERVICE.fullmatch(service)):
-            raise RefusedError("a bill is named by 32 to 64 hexadecimal digits of a keyed digest, and a service")
-        return f"charge:{study_key}:{service}"
-
     def _charged(self, bill: str) -> Standing | None:
         charged = self.ledger.find(self.hospital, bill)
         if charged is None:
@@ -215,12 +209,10 @@ class Billing:
 
     def _open_hold(self, bill: str) -> tuple[int, Posting | None]:
         """Return how many holds this bill has seen, and the last of them if it is still open."""
-        number, last = 0, None
-        while (found := self.ledger.find(self.hospital, f"{bill}:hold:{number + 1}")) is not None:
-            number, last = number + 1, found
-        if last is None or not self.ledger.is_open(last.transfers[-1].id):
-            return number, None
-        return number, last
+        holds = _holds(self.ledger, self.hospital, bill)
+        if not holds or not self.ledger.is_open(holds[-1].transfers[-1].id):
+            return len(holds), None
+        return len(holds), holds[-1]
 
     def _take(self, bill: str, amount: Amount) -> list[Step]:
         """Return the steps that bring a charge into the clearing account: from what is held as far as it goes."""
@@ -237,14 +229,27 @@ class Billing:
 
 
 def history(ledger: Ledger, hospital: str, study_key: str, service: str) -> list[Transfer]:
-    """Return every transfer of a bill, in the order of the book: holds, what became of them, charge and refund."""
-    bill = Billing._bill(study_key, service)
-    keys, number = [bill, f"{bill}:refund"], 1
-    while (hold := ledger.find(hospital, f"{bill}:hold:{number}")) is not None:
-        keys += [hold.key, f"{hold.key}:void", f"expire:{hold.transfers[-1].id}"]
-        number += 1
-    found = [posting for key in keys if (posting := ledger.find(hospital, key)) is not None]
-    return sorted((transfer for posting in found for transfer in posting.transfers), key=lambda one: one.id)
+    """Return everything that happened to a bill, oldest first; raise RefusedError for what names none."""
+    bill = _bill(study_key, service)
+    keys = [bill, f"{bill}:refund"]
+    for hold in _holds(ledger, hospital, bill):
+        keys += [hold.key, f"{hold.key}:void", f"{hold.key}:expire"]
+    return [transfer for posting in ledger.find_all(hospital, keys) for transfer in posting.transfers]
+
+
+def _bill(study_key: str, service: str) -> str:
+    """Return the key of a bill; a study is named by a keyed digest, never by its own UID."""
+    if not (_STUDY_KEY.fullmatch(study_key) and _SERVICE.fullmatch(service)):
+        raise RefusedError("a bill is named by 32 to 64 hexadecimal digits of a keyed digest, and a service")
+    return f"charge:{study_key}:{service}"
+
+
+def _holds(ledger: Ledger, hospital: str, bill: str) -> list[Posting]:
+    """Return the holds that a bill has seen, oldest first; they are numbered, and few."""
+    found: list[Posting] = []
+    while more := ledger.find_all(hospital, [f"{bill}:hold:{len(found) + n}" for n in (1, 2, 3, 4)]):
+        found += more
+    return found
 
 
 def account(name: str, asset: Asset) -> str:

@@ -16,7 +16,7 @@ from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
 from btt_bridge.ledger import Ledger, Move, audit
 from btt_bridge.money import CNY, Amount
 from btt_bridge.records import Charge, Urgency
-from btt_bridge.settle import Billing, Cause, Facts, State, open_billing
+from btt_bridge.settle import Billing, Cause, Facts, State, check, history, open_billing
 from btt_bridge.testing import FakeClock
 
 ROOT: Final = Path(__file__).parents[2]
@@ -63,6 +63,12 @@ def assert_sound(billing: Billing) -> None:
 
 def deadline(clock: FakeClock) -> Any:
     return clock.now() + timedelta(minutes=30)
+
+
+def test_the_shipped_mappings_hold_and_an_empty_folder_does_not(tmp_path: Path) -> None:
+    """What `btt-bridge check` says of prices and splits."""
+    assert check(ROOT / "mappings") == []
+    assert len(check(tmp_path)) == 2
 
 
 def test_a_delivered_study_is_charged_and_shared_70_15_10_5(billing: Billing, clock: FakeClock) -> None:
@@ -218,6 +224,25 @@ def test_a_study_is_never_named_by_its_uid(billing: Billing, clock: FakeClock) -
     with pytest.raises(RefusedError):
         billing.hold(STUDY, "ct lung", bill(500), deadline(clock))
     assert billing.ledger.postings(0, 10) == []
+
+
+def test_the_history_of_a_bill_is_all_that_happened_to_it(billing: Billing, clock: FakeClock) -> None:
+    """Held, released, held again more than once, run out, charged, refunded: in order, and nothing of other bills."""
+    billing.post("c" * 64, "ct-lung", bill(300), "n1")
+    for _ in range(5):
+        billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+        billing.void(STUDY, "ct-lung", Cause.NOT_DELIVERED)
+    billing.hold(STUDY, "ct-lung", bill(500), deadline(clock))
+    clock.advance(2400)
+    billing.expire()
+    billing.post(STUDY, "ct-lung", bill(500), "n1")
+    billing.refund(STUDY, "ct-lung", Cause.DISPUTED)
+    transfers = history(billing.ledger, "test", STUDY, "ct-lung")
+    kinds = [transfer.kind for transfer in transfers]
+    assert kinds == ["hold", "void"] * 5 + ["hold", "expire"] + ["move"] * 5 + ["move"] * 5
+    assert transfers == [t for t in billing.ledger.latest(100)[::-1] if t.id > 5]
+    with pytest.raises(RefusedError):
+        history(billing.ledger, "test", "1.2.3", "ct-lung")
 
 
 def test_eight_workers_deliver_one_study_and_charge_it_once(billing: Billing, clock: FakeClock) -> None:
