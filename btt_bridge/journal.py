@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from btt_bridge.clock import Clock, SystemClock
-from btt_bridge.database import Moment, open_database, reading, writing
+from btt_bridge.database import Moment, moment_text, open_database, reading, writing
 from btt_bridge.errors import UnknownError
 from btt_bridge.journey import ACTIVE, Event, State, following
 from btt_bridge.records import Arrival, Document, Evidence, Header, Instance, Series, Study
@@ -60,6 +60,7 @@ instance_table = Table(
     # The revision in which it was first part of its study; 0 until that study was called complete with it.
     Column("revision", Integer, nullable=False, default=0),
     Index("instance_in_study", "study_instance_uid", "id"),
+    Index("instance_path", "path", unique=True),
 )
 _in_use = instance_table.c.flag != "conflict"
 # One copy of a SOP Instance is in use; others with its UID are kept beside it, flagged.
@@ -70,6 +71,8 @@ Index(
     sqlite_where=_in_use,
     postgresql_where=_in_use,
 )
+_conflict = instance_table.c.flag == "conflict"
+Index("instance_conflict", instance_table.c.sop_instance_uid, sqlite_where=_conflict, postgresql_where=_conflict)
 _unread = and_(instance_table.c.flag == "", instance_table.c.study_instance_uid == "")
 Index("instance_unread", instance_table.c.id, sqlite_where=_unread, postgresql_where=_unread)
 
@@ -94,6 +97,8 @@ journey_table = Table(
     Column("reason", String(255), nullable=False, default=""),
     # What the stages found out, by stage name; each is written once, with the step that produced it.
     Column("facts", JSON, nullable=False, default=dict),
+    # The offer that is out for it, "" while there is none: the pool knows a journey by nothing else.
+    Column("offer_id", String(64), nullable=False, default=""),
     Column("opened_at", Moment, nullable=False),
     Column("changed_at", Moment, nullable=False),
     # When the reaper should ring for it next; null where only a person can help.
@@ -104,6 +109,7 @@ journey_table = Table(
     UniqueConstraint("study_instance_uid", "revision"),
     Index("journey_due", "due_at"),
     Index("journey_accession", "accession_number"),
+    Index("journey_offer", "offer_id"),
 )
 
 step_table = Table(
@@ -208,6 +214,7 @@ class Journal:
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self.engine: Engine = open_database(url, metadata)
         self.clock: Clock = clock or SystemClock()
+        self._insert_arrivals = self._compiled(self._insert_new(instance_table), _new_row_names)
 
     # --- instances --------------------------------------------------------------------------------------
 
@@ -217,12 +224,19 @@ class Journal:
         Returns, for each arrival in order, None where it was indexed, or the arrival that already holds its
         SOP Instance UID; the caller compares the two and may call `record_conflict`.
         """
-        held: list[Arrival | None] = []
+        if not arrivals:
+            return []
         with writing(self.engine) as connection:
-            for arrival in arrivals:
-                result = connection.execute(self._insert_new(instance_table).values(_new_row(arrival)))
-                held.append(None if result.rowcount == 1 else self._holder(connection, arrival))
-        return held
+            rows = [{**_new_row(arrival), "received_at": moment_text(arrival.received_at)} for arrival in arrivals]
+            result = connection.exec_driver_sql(self._insert_arrivals, rows)
+            if result.rowcount == len(arrivals):
+                return [None] * len(arrivals)
+            holders = [self._holder(connection, arrival) for arrival in arrivals]
+            # No two arrivals share a path: a row with our own is the one that was just written.
+            return [
+                None if holder.path == arrival.path else holder
+                for arrival, holder in zip(arrivals, holders, strict=True)
+            ]
 
     def record_conflict(self, arrival: Arrival) -> None:
         """Index an object whose SOP Instance UID is held by other content: kept, flagged, never in use."""
@@ -235,6 +249,23 @@ class Journal:
                     series_instance_uid="",
                     revision=0,
                 )
+            )
+
+    def conflicts(self, sop_instance_uid: str) -> list[Arrival]:
+        """Return the copies of a SOP Instance that are kept beside the one in use."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(instance_table).where(instance_table.c.sop_instance_uid == sop_instance_uid, _conflict)
+            )
+            return [_instance(row).arrival for row in rows]
+
+    def indexed(self, paths: Collection[str]) -> set[str]:
+        """Return those of these paths that an instance in the index has."""
+        with reading(self.engine) as connection:
+            return set(
+                connection.execute(
+                    select(instance_table.c.path).where(instance_table.c.path.in_(list(paths)))
+                ).scalars()
             )
 
     def unread(self, limit: int) -> list[Instance]:
@@ -319,6 +350,18 @@ class Journal:
             first_received_at=min((row.received_at for row in rows), default=journey.opened_at),
             last_received_at=max((row.received_at for row in rows), default=journey.opened_at),
         )
+
+    def keywords(self, study_instance_uids: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
+        """Return the keywords of each series of these studies; what a list of studies shows, without its instances."""
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        with reading(self.engine) as connection:
+            for row in connection.execute(
+                select(series_table)
+                .where(series_table.c.study_instance_uid.in_(list(study_instance_uids)))
+                .order_by(series_table.c.series_instance_uid)
+            ):
+                found.setdefault(row.study_instance_uid, []).append(row.keywords)
+        return found
 
     def expect(self, accession_number: str, instances: int) -> None:
         """Remember how many instances an order announced."""
@@ -423,19 +466,14 @@ class Journal:
         """
         state, now = following(journey.state, event), self.clock.now()
         due_at = now if state in ACTIVE else None
-        changed: dict[str, Any] = {
-            "state": state,
-            "reason": reason[:255],
-            "changed_at": now,
-            "due_at": due_at,
-        }
-        changed["attempts"] = 0
-        if facts:
-            changed["facts"] = {**journey.facts, **facts}
+        changed = {"state": state, "reason": reason[:255], "changed_at": now, "due_at": due_at, "attempts": 0}
         with writing(self.engine) as connection:
             mine = [journey_table.c.id == journey.id, journey_table.c.state == journey.state]
             if token:
                 mine.append(journey_table.c.claim == token)
+            if facts:
+                # Others note what they hear while this step is worked on; nothing of that may be lost.
+                changed["facts"] = {**self._journey_row(connection, journey.id).facts, **facts}
             if connection.execute(update(journey_table).where(*mine).values(changed)).rowcount != 1:
                 raise StaleError
             self._step(connection, journey.id, event, journey.state, state, reason, seconds)
@@ -451,13 +489,19 @@ class Journal:
                 )
             return _journey(self._journey_row(connection, journey.id))
 
-    def note(self, journey_id: int, facts: Mapping[str, Any]) -> None:
-        """Add facts to a journey without a step."""
+    def note(self, journey_id: int, facts: Mapping[str, Any], *, offer_id: str | None = None) -> Journey:
+        """Add facts to a journey without a step, and say by which offer it is known; return it as it is then."""
         with writing(self.engine) as connection:
-            known = self._journey_row(connection, journey_id).facts
-            connection.execute(
-                update(journey_table).where(journey_table.c.id == journey_id).values(facts={**known, **facts})
-            )
+            row = self._journey_row(connection, journey_id)
+            changed = {"facts": {**row.facts, **facts}, "offer_id": row.offer_id if offer_id is None else offer_id}
+            connection.execute(update(journey_table).where(journey_table.c.id == journey_id).values(changed))
+            return _journey(self._journey_row(connection, journey_id))
+
+    def offered(self, offer_id: str) -> Journey | None:
+        """Return the journey that this offer is out for, or None."""
+        with reading(self.engine) as connection:
+            row = connection.execute(select(journey_table).where(journey_table.c.offer_id == offer_id)).one_or_none()
+            return _journey(row) if row is not None else None
 
     def count_attempt(self, journey_id: int) -> int:
         """Count one more failed try at the present step; return how many there were."""
@@ -575,6 +619,12 @@ class Journal:
         dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
         return dialect.insert(table).on_conflict_do_nothing()
 
+    def _compiled(self, statement: Any, names: Sequence[str]) -> str:
+        """Return a statement as the driver's own SQL with named parameters, for where each microsecond counts."""
+        dialect: Any = type(self.engine.dialect)
+        dialect = dialect(paramstyle="named" if dialect.name == "sqlite" else "pyformat")
+        return str(statement.compile(dialect=dialect, column_keys=list(names)))
+
     def _holder(self, connection: Connection, arrival: Arrival) -> Arrival:
         row = connection.execute(
             select(instance_table).where(
@@ -615,6 +665,7 @@ class Journal:
                 due_at=due_at,
                 attempts=0,
                 claim="",
+                offer_id="",
             )
             .returning(journey_table.c.id)
         ).scalar_one()
@@ -674,8 +725,13 @@ def evidence_facts(evidence: Evidence) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(evidence), default=str))  # type: ignore[no-any-return]
 
 
+_arrival_names = tuple(field.name for field in fields(Arrival))
+_new_row_names = (*_arrival_names, "flag", "study_instance_uid", "series_instance_uid", "revision")
+
+
 def _new_row(arrival: Arrival) -> dict[str, Any]:
-    return {**asdict(arrival), "flag": "", "study_instance_uid": "", "series_instance_uid": "", "revision": 0}
+    row = {name: getattr(arrival, name) for name in _arrival_names}
+    return {**row, "flag": "", "study_instance_uid": "", "series_instance_uid": "", "revision": 0}
 
 
 def _instance(row: Row[Any]) -> Instance:
