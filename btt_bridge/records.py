@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -499,6 +499,19 @@ def _numbers(value: Any) -> dict[str, float]:
     return {_text(name): _number(number) for name, number in value.items()}
 
 
+def _place(length: int) -> Callable[[Any], tuple[float, ...] | None]:
+    """Return a reader of so many numbers, or of nothing at all."""
+
+    def read(value: Any) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != length:
+            raise TypeError
+        return tuple(_number(one) for one in value)
+
+    return read
+
+
 _READERS: Mapping[Any, Any] = {
     str: _text,
     int: _whole,
@@ -507,4 +520,7 @@ _READERS: Mapping[Any, Any] = {
     Tier: Tier,
     tuple[str, ...]: _texts,
     Mapping[str, float]: _numbers,
+    tuple[float, float] | None: _place(2),
+    tuple[float, float, float] | None: _place(3),
+    tuple[float, float, float, float, float, float] | None: _place(6),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -30,24 +30,26 @@ def verify(
     envelope: Mapping[str, Any],
     offer: Offer,
     lease: Lease,
-    sealed: parcel.Readable,
+    fetch: Callable[[str], parcel.Readable],
     reply_key: parcel.WrapKey,
     slices: Sequence[Slice],
     *,
     service_version: str = "",
     model_digest: str = "",
 ) -> Judged:
-    """Return the result that `sealed` holds, if there is nothing to be said against it.
+    """Return the result that a receipt stands for, if there is nothing to be said against it.
 
     `envelope` is the receipt as the exchange passed it on, `lease` the one whose node was given the parcel's key,
-    `slices` what left in the parcel, in any order. Where the service is installed here too, its version and digest
-    must be those of the receipt. Raises SignatureError, LeaseLostError, SealBrokenError or ResultRefusedError.
+    `slices` what left in the parcel, in any order. `fetch` opens the sealed result of a digest, and is asked only
+    once the receipt holds. Where the service is installed here too, its version and digest must be those of the
+    receipt. Raises SignatureError, LeaseLostError, SealBrokenError or ResultRefusedError.
     """
     receipt = _receipt(envelope, lease)
     _check_receipt(receipt, offer, lease, service_version, model_digest)
     key = reply_key.unwrap(receipt.wrapped_key, parcel.result_info(offer, lease, receipt.output_digest))
     try:
-        members = dict(parcel.members(sealed, key, receipt.output_digest, bytes_max=_bytes_max(slices)))
+        with fetch(receipt.output_digest) as sealed:
+            members = dict(parcel.members(sealed, key, receipt.output_digest, bytes_max=_bytes_max(slices)))
     except TooLargeError:
         raise ResultRefusedError("the result holds more than a result can") from None
     result = decode(members)

@@ -1,0 +1,250 @@
+"""The commands: what a hospital runs, what its people ask, and the processes that `up` keeps alive."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from btt_bridge import __version__, config, log
+from btt_bridge.errors import BridgeError, MappingError, UnknownError
+
+if TYPE_CHECKING:
+    from btt_bridge.journal import Journal, Journey
+
+# Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and
+# `trace` should not wait for torch.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+ledger_app = typer.Typer(no_args_is_help=True, help="Look into the accounts.")
+app.add_typer(ledger_app, name="ledger")
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
+]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when the parent process ends.")]
+
+
+def main() -> None:
+    """Run a command; an error the bridge knows is one line and exit status 1."""
+    try:
+        app()
+    except BridgeError as problem:
+        _say(str(problem))
+        if problem.advice:
+            _say(problem.advice)
+        sys.exit(1)
+
+
+# --- what a hospital runs -------------------------------------------------------------------------------
+
+
+@app.command()
+def up(settings_file: SettingsFile = None) -> None:
+    """Start the bridge: listeners, worker, pages and, where settings say so, an exchange and a node."""
+    from btt_bridge.supervisor import Supervisor
+
+    settings = _start(settings_file, with_parent=False)
+    problems = _mapping_problems(settings)
+    if problems:
+        raise problems[0]
+    supervisor = Supervisor(settings, settings_file)
+    _until_told(supervisor.stop)
+    supervisor.run()
+
+
+@app.command()
+def check(settings_file: SettingsFile = None) -> None:
+    """Validate settings and mappings; say what is wrong with file and line."""
+    settings = config.load(settings_file)
+    problems = _mapping_problems(settings)
+    for problem in problems:
+        _say(str(problem))
+        if problem.advice:
+            _say(f"    {problem.advice}")
+    if problems:
+        raise typer.Exit(1)
+    _say("Settings and mappings hold.")
+
+
+@app.command()
+def demo(
+    dicom: Annotated[Path | None, typer.Option(help="A folder with one real study, instead of the sample.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path("build/demo"),
+    stay: Annotated[
+        bool | None, typer.Option(help="Keep the pages up at the end; default where a person looks on.")
+    ] = None,
+) -> None:
+    """Send one study through everything and show what came of it."""
+    from btt_bridge import demo as demonstration
+
+    stay = sys.stdin.isatty() and sys.stdout.isatty() if stay is None else stay
+    demonstration.run(dicom, folder, stay=stay)
+
+
+# --- what its people ask --------------------------------------------------------------------------------
+
+
+@app.command()
+def trace(accession_or_uid: str, settings_file: SettingsFile = None) -> None:
+    """Say where a study is and why, by Accession Number or Study Instance UID."""
+    journal = _journal(config.load(settings_file))
+    for journey in _found(journal, accession_or_uid):
+        _say(f"journey {journey.id}, revision {journey.revision}: {journey.state}"
+             + (f" ({journey.reason})" if journey.reason else ""))  # fmt: skip
+        for step in journal.steps(journey.id):
+            why = f"  {step.reason}" if step.reason else ""
+            _say(f"  {step.at:%Y-%m-%d %H:%M:%S}  {step.event:<14} → {step.to_state:<12} {step.seconds:7.3f} s{why}")
+        for name, fact in journey.facts.items():
+            if name in ("complete", "assign", "offer", "receipt", "charge"):
+                _say(f"  {name}: {json.dumps(fact, default=str)}")
+        for delivery in journal.deliveries(journey.id):
+            note = f": {delivery.error}. {delivery.advice}" if delivery.error else ""
+            _say(f"  {delivery.kind} to {delivery.destination}: {delivery.state} after {delivery.attempts} tries{note}")
+
+
+@app.command()
+def resend(
+    accession_or_uid: str,
+    everything: Annotated[bool, typer.Option("--all", help="Also what was delivered before.")] = False,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Put a study's dead letters back in the outbox."""
+    from btt_bridge.journey import Event, State
+
+    journal = _journal(config.load(settings_file))
+    journey = _found(journal, accession_or_uid)[-1]
+    count = journal.resend(journey.id, include_delivered=everything)
+    if count and journey.state is State.UNDELIVERED:
+        journal.advance(journey, Event.RESENT, reason="resent by hand")
+    _say(f"{count} deliveries are in the outbox again.")
+
+
+@app.command()
+def release(accession_or_uid: str, settings_file: SettingsFile = None) -> None:
+    """Send a held, unrouted or failed study on; it is matched anew, for the mappings may have changed."""
+    from btt_bridge.journey import Event, State
+
+    journal = _journal(config.load(settings_file))
+    journey = _found(journal, accession_or_uid)[-1]
+    event = Event.RETRIED if journey.state is State.FAILED else Event.RELEASED
+    journal.advance(journey, event, reason="released by hand")
+    _say(f"Journey {journey.id} goes on.")
+
+
+@app.command()
+def expect(accession_number: str, instances: int, settings_file: SettingsFile = None) -> None:
+    """Say how many instances an order announced, as evidence of its completion."""
+    if instances < 1:
+        raise typer.BadParameter("an order announces at least one instance")
+    _journal(config.load(settings_file)).expect(accession_number, instances)
+    _say(f"{instances} instances are expected.")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _say(__version__)
+
+
+# --- the processes that `up` keeps alive ----------------------------------------------------------------
+
+
+@app.command(hidden=True)
+def listen(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+    """Run one DIMSE listener."""
+    from btt_bridge import worker
+
+    worker.listen(_start(settings_file, with_parent=with_parent), _until_told(threading.Event()))
+
+
+@app.command(hidden=True)
+def work(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+    """Run the worker that takes studies along their path."""
+    from btt_bridge import worker
+
+    worker.work(_start(settings_file, with_parent=with_parent), _until_told(threading.Event()))
+
+
+@app.command(hidden=True)
+def exchange(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+    """Run the pool's exchange."""
+    from btt_bridge import worker
+
+    worker.run_exchange(_start(settings_file, with_parent=with_parent), _until_told(threading.Event()))
+
+
+@app.command()
+def node(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+    """Run a GPU node; beside a bridge, the hospital's own."""
+    settings = _start(settings_file, with_parent=with_parent)
+    stop = _until_told(threading.Event())
+    if with_parent:
+        from btt_bridge import worker
+
+        worker.run_node(settings, stop)
+    else:
+        from btt_bridge.infer import node as contributed
+
+        contributed.main(settings.node, stop)
+
+
+@app.command(hidden=True)
+def web(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+    """Run the pages and the metrics."""
+    from btt_bridge import worker
+
+    worker.run_web(_start(settings_file, with_parent=with_parent))
+
+
+# --- within ---------------------------------------------------------------------------------------------
+
+
+def _start(settings_file: Path | None, *, with_parent: bool) -> config.Settings:
+    settings = config.load(settings_file)
+    log.configure(settings.log_level)
+    if with_parent:
+        from btt_bridge.isolate import die_with_parent
+
+        die_with_parent()
+    return settings
+
+
+def _mapping_problems(settings: config.Settings) -> list[MappingError]:
+    """Return everything that is wrong with the mappings, held against the services and destinations that there are."""
+    from btt_bridge import assign, plugins, settle
+
+    names = assign.Names(plugins.services().keys(), {destination.name for destination in settings.destinations})
+    return [*assign.check(settings.mappings_dir, names), *settle.check(settings.mappings_dir)]
+
+
+def _until_told(stop: threading.Event) -> threading.Event:
+    """Set `stop` on SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _journal(settings: config.Settings) -> Journal:
+    from btt_bridge.journal import Journal
+
+    return Journal(settings.journal_url)
+
+
+def _found(journal: Journal, accession_or_uid: str) -> list[Journey]:
+    found = journal.find(accession_or_uid)
+    if not found:
+        raise UnknownError("no study with this Accession Number or Study Instance UID has arrived")
+    return found
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+if __name__ == "__main__":
+    main()
