@@ -15,7 +15,7 @@ from btt_bridge.config import NodeKey, Settings
 from btt_bridge.dispatch.custody import Custody
 from btt_bridge.errors import PeerRefusedError, PoolUnreachableError, SignatureError, UnknownError
 from btt_bridge.money import Amount
-from btt_bridge.parcel import Shelf, WrapKey
+from btt_bridge.parcel import Readable, Shelf, WrapKey
 from btt_bridge.pool import Pool
 from btt_bridge.records import Lease, NodeCard, Offer, Parcel, Receipt, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
@@ -178,6 +178,20 @@ class Dispatcher:
         body = {"fencing_token": lease.fencing_token, "wrapped_key": wrapped}
         return self._state("POST", f"/offers/{offer.offer_id}/key", body)
 
+    def fetch(self, output_digest: str) -> Readable:
+        """Open the sealed result of this digest, brought from the exchange where it is not on our shelf."""
+        if self._shelf.size(output_digest) is None:
+            with self._shelf.create() as draft:
+                target = f"/results/{output_digest}"
+                self.pool.download(target, output_digest, draft, bytes_max=self._result_bytes_max)
+                draft.commit(output_digest)
+        return self._shelf.open(output_digest)
+
+    def reply_key(self, offering: Offering) -> WrapKey:
+        """Return the key to which the node wrapped the key of its result."""
+        secret = self._custody.unlock(offering.locked_reply_key)
+        return WrapKey(X25519PrivateKey.from_private_bytes(secret))
+
     def result(self, offering: Offering, lease: Lease, receipt: Receipt) -> dict[str, bytes]:
         """Fetch and open the sealed result that a receipt names; return its files by name.
 
@@ -185,14 +199,9 @@ class Dispatcher:
         data from a stranger still.
         """
         digest = receipt.output_digest
-        if self._shelf.size(digest) is None:
-            with self._shelf.create() as draft:
-                self.pool.download(f"/results/{digest}", digest, draft, bytes_max=self._result_bytes_max)
-                draft.commit(digest)
-        secret = self._custody.unlock(offering.locked_reply_key)
-        reply = WrapKey(X25519PrivateKey.from_private_bytes(secret))
+        reply = self.reply_key(offering)
         key = reply.unwrap(receipt.wrapped_key, parcel.result_info(offering.offer, lease, digest))
-        with self._shelf.open(digest) as file:
+        with self.fetch(digest) as file:
             members = parcel.members(file, key, digest, bytes_max=self._result_bytes_max)
             return {name: bytes(content) for name, content in members}
 

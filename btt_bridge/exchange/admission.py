@@ -79,11 +79,16 @@ class Admission:
         with writing(self._engine) as connection:
             connection.execute(delete(nonce_table).where(nonce_table.c.at < self._clock.now() - 3 * self._skew))
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
     def _is_new(self, public: str, nonce: str) -> bool:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         row = {"public": public, "nonce": nonce, "at": self._clock.now()}
+        fresh = dialect.insert(nonce_table).on_conflict_do_nothing().values(row).returning(nonce_table.c.nonce)
         with writing(self._engine) as connection:
-            return connection.execute(dialect.insert(nonce_table).on_conflict_do_nothing().values(row)).rowcount == 1
+            return connection.execute(fresh).first() is not None
 
 
 def _forgetful(engine: Engine) -> Engine:

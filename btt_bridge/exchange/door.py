@@ -306,6 +306,8 @@ class Door:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._market.close()
+            self._admission.close()
 
     async def _again_and_again(self, pause_seconds: float, step: Callable[[], int]) -> None:
         """Run a step for ever; wake all who wait when it did something. A failing database is tried again."""

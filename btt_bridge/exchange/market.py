@@ -59,6 +59,10 @@ class Market:
         #: Called with node and offer after an offer opened and that node might take it.
         self._ring = ring
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
     # --- nodes ------------------------------------------------------------------------------------------
 
     def join(self, card: NodeCard, envelope: Envelope, admitted: Tier, bridge_id: str) -> Tier:
