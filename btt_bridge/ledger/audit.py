@@ -80,11 +80,10 @@ class _Auditor:
         batches = iter(self._read_batches())
         batch, leaves = next(batches, None), []
         for row in self._read_transfers():
-            self._check_link(row)
-            self._apply(row)
+            self._check_transfer(row)
             if batch is not None:
                 leaves.append(self.hash)
-                if row.id == batch.last_transfer:
+                if self.seen == batch.last_transfer:
                     self._check_batch(batch, leaves)
                     batch, leaves = next(batches, None), []
         if batch is not None:
@@ -127,50 +126,44 @@ class _Auditor:
 
     # --- checks ---
 
-    def _check_link(self, row: Row[Any]) -> None:
-        if row.id != self.seen + 1:
+    def _check_transfer(self, row: Row[Any]) -> None:
+        """Hold one row against the chain, and add it up."""
+        # Taken apart at once: a row's attributes are slow, and there may be millions of rows.
+        number, posting, kind, debit_id, credit_id, asset, amount, hold, expires_at, reason, at, hashed = row[:12]
+        if number != self.seen + 1:
             raise _BrokenError(f"transfer {self.seen + 1}: it is missing")
-        self.seen = row.id
-        debit, credit = self.accounts.get(row.debit), self.accounts.get(row.credit)
-        if debit is None or credit is None or row.issuer is None:
-            raise _BrokenError(f"transfer {row.id}: an account or posting that it names is missing")
-        if debit.asset != credit.asset or debit.asset.split("/")[0] != row.asset:
-            raise _BrokenError(f"transfer {row.id}: its accounts do not hold its asset")
-        self.hash = link(
-            self.hash,
-            row.id,
-            row.posting,
-            row.kind,
-            debit.name,
-            credit.name,
-            debit.asset,
-            row.amount,
-            row.hold,
-            row.expires_at,
-            row.reason,
-            row.at,
-            origin(row.issuer, row.key, row.digest, row.event),
-        )
-        if self.hash != row.hash:
-            raise _BrokenError(f"transfer {row.id}: its content, or the row before it, is not what was hashed")
-
-    def _apply(self, row: Row[Any]) -> None:
-        posted = row.amount if row.kind in ("move", "post") else 0
-        pending = 0
-        if row.kind == "hold":
-            pending = row.amount
-            self.open_holds[row.id] = (row.debit, row.credit, row.amount)
-        elif row.hold:
-            held = self.open_holds.pop(row.hold, None)
-            if held is None or held[:2] != (row.debit, row.credit) or row.amount > held[2]:
-                raise _BrokenError(f"transfer {row.id}: the hold that it resolves is not open, or not like it")
-            pending = -held[2]
-        debit, credit = self.accounts[row.debit], self.accounts[row.credit]
+        self.seen = number
+        debit, credit = self.accounts.get(debit_id), self.accounts.get(credit_id)
+        issuer, key, digest, event = row[12:]
+        if debit is None or credit is None or issuer is None:
+            raise _BrokenError(f"transfer {number}: an account or posting that it names is missing")
+        if debit.asset != credit.asset or not debit.asset.startswith(f"{asset}/"):
+            raise _BrokenError(f"transfer {number}: its accounts do not hold its asset")
+        sides = (debit.name, credit.name, debit.asset)
+        source = origin(issuer, key, digest, event)
+        content = (number, posting, kind, *sides, amount, hold, expires_at, reason, at, source)
+        self.hash = link(self.hash, *content)
+        if self.hash != hashed:
+            raise _BrokenError(f"transfer {number}: its content, or the row before it, is not what was hashed")
+        posted = amount if kind in ("move", "post") else 0
+        pending = self._pending(number, kind, (debit_id, credit_id), amount, hold)
         debit.debits_posted += posted
         debit.debits_pending += pending
         credit.credits_posted += posted
         credit.credits_pending += pending
-        debit.last_transfer = credit.last_transfer = row.id
+        debit.last_transfer = credit.last_transfer = number
+
+    def _pending(self, number: int, kind: str, sides: tuple[int, int], amount: int, hold: int | None) -> int:
+        """Return by how much a transfer changes what is held, keeping the list of open holds."""
+        if kind == "hold":
+            self.open_holds[number] = (*sides, amount)
+            return amount
+        if hold is None:
+            return 0
+        held = self.open_holds.pop(hold, None)
+        if held is None or held[:2] != sides or amount > held[2]:
+            raise _BrokenError(f"transfer {number}: the hold that it resolves is not open, or not like it")
+        return -held[2]
 
     def _check_batch(self, batch: Row[Any], leaves: list[bytes]) -> None:
         if merkle.root(leaves) != batch.root or batch.first_transfer != batch.last_transfer - len(leaves) + 1:

@@ -99,8 +99,8 @@ def _leaves(connection: Connection, first: int, last: int | None) -> list[bytes]
     query = select(transfer_table.c.hash).where(transfer_table.c.id >= first).order_by(transfer_table.c.id)
     if last is not None:
         query = query.where(transfer_table.c.id <= last)
-    return [bytes(leaf) for leaf in connection.execute(query).scalars()]
+    return list(connection.execute(query).scalars())
 
 
 def _batch(row: Row[Any]) -> Batch:
-    return Batch(row.id, row.first_transfer, row.last_transfer, bytes(row.root), json.loads(row.envelope))
+    return Batch(row.id, row.first_transfer, row.last_transfer, row.root, json.loads(row.envelope))

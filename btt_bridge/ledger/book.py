@@ -305,7 +305,7 @@ def _known(connection: Connection, instructions: Iterable[Instruction]) -> dict[
         keys.setdefault(instruction.issuer, set()).add(instruction.key)
     found = [row for issuer, asked in keys.items() for row in rows.postings(connection, issuer, sorted(asked))]
     stored = rows.stored(connection, found)
-    return {(p.issuer, p.key): (bytes(row.digest), p) for row, p in zip(found, stored, strict=True)}
+    return {(p.issuer, p.key): (row.digest, p) for row, p in zip(found, stored, strict=True)}
 
 
 def _same(row: Row[Any] | None, asset: Asset, credit_limit: int | None) -> bool:

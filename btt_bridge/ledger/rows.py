@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, Connection, Row, Table, bindparam, func, insert, select
+from sqlalchemy import ARRAY, Column, Connection, Dialect, Insert, Row, Table, bindparam, func, insert, select
 
 from btt_bridge.ledger.draft import Draft, Standing
 from btt_bridge.ledger.moves import Balance, Event, Notice, Posting, Transfer
@@ -87,7 +88,7 @@ def _transfer(row: Row[Any]) -> Transfer:
         expires_at=row.expires_at,
         reason=row.reason,
         at=row.at,
-        hash=bytes(row.hash),
+        hash=row.hash,
     )
 
 
@@ -114,7 +115,7 @@ def notice(row: Row[Any]) -> Notice:
         account=row.name,
         sequence=row.sequence,
         at=row.at,
-        hash=bytes(row.hash),
+        hash=row.hash,
         data=json.loads(row.data),
     )
 
@@ -193,14 +194,29 @@ def _tell(connection: Connection, ids: Mapping[str, int], events: Sequence[tuple
 
 
 def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert many rows; on PostgreSQL as one statement, for its triggers work once a statement."""
+    """Insert many rows, each with every column.
+
+    On PostgreSQL it is one statement, for its triggers work once a statement. For SQLite the values are made column by
+    column, which takes half the time of SQLAlchemy's own row by row.
+    """
     if connection.dialect.name == "sqlite":
-        connection.execute(insert(table), rows)
-        return
-    columns = [table.c[name] for name in rows[0]]
-    source = select(*(func.unnest(bindparam(c.name, type_=ARRAY(c.type))) for c in columns))
-    values = {c.name: [row[c.name] for row in rows] for c in columns}
-    connection.execute(insert(table).from_select([c.name for c in columns], source), values)
+        values = [_stored_values(connection.dialect, column, rows) for column in table.c]
+        statement = insert(table).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(str(statement), list(zip(*values, strict=True)))
+    else:
+        connection.execute(_from_arrays(table), {column.name: [row[column.name] for row in rows] for column in table.c})
+
+
+@cache
+def _from_arrays(table: Table) -> Insert:
+    """Return the statement that takes one array for each column."""
+    arrays = (func.unnest(bindparam(column.name, type_=ARRAY(column.type))) for column in table.c)
+    return insert(table).from_select([column.name for column in table.c], select(*arrays))
+
+
+def _stored_values(dialect: Dialect, column: Column[Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    name, stored = column.name, column.type.dialect_impl(dialect).bind_processor(dialect)
+    return [stored(row[name]) for row in rows] if stored else [row[name] for row in rows]
 
 
 def chunks(values: Sequence[_T], size: int = 5000) -> Iterator[Sequence[_T]]:

@@ -56,6 +56,21 @@ class Units(TypeDecorator[int]):
         return None if value is None else int(value)
 
 
+class Hash(LargeBinary):
+    """32 bytes of SHA-256. Both drivers take and give plain bytes, so nothing need be done to them on the way."""
+
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(32)
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
 def _check(name: str, sqlite: str, postgresql: str) -> tuple[CheckConstraint, CheckConstraint]:
     """Say one rule to both engines."""
     return (
@@ -132,9 +147,9 @@ posting_table = Table(
     Column("issuer", String(64), nullable=False),
     Column("key", String(200), nullable=False),
     # SHA-256 of what was asked, so that the same key cannot ask for something else.
-    Column("digest", LargeBinary(32), nullable=False),
+    Column("digest", Hash(), nullable=False),
     # SHA-256 of its event in the outbox, empty where there is none.
-    Column("event", LargeBinary(32), nullable=False),
+    Column("event", Hash(), nullable=False),
     Column("transfers", Integer, nullable=False),
     Column("at", Moment, nullable=False),
     UniqueConstraint("issuer", "key"),
@@ -161,7 +176,7 @@ transfer_table = Table(
     Column("reason", String(64), nullable=False),
     Column("at", Moment, nullable=False),
     # SHA-256 of the previous row's hash and this row's content.
-    Column("hash", LargeBinary(32), nullable=False),
+    Column("hash", Hash(), nullable=False),
     # One row is a debit and a credit of one amount of one asset: there is no way to write half of it.
     ForeignKeyConstraint(["debit", "asset"], ["account.id", "account.asset"]),
     ForeignKeyConstraint(["credit", "asset"], ["account.id", "account.asset"]),
@@ -212,7 +227,7 @@ batch_table = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("first_transfer", Id, nullable=False),
     Column("last_transfer", Id, nullable=False),
-    Column("root", LargeBinary(32), nullable=False),
+    Column("root", Hash(), nullable=False),
     # The signed statement of all the above, as JSON.
     Column("envelope", Text, nullable=False),
     Column("at", Moment, nullable=False),

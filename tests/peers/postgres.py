@@ -42,8 +42,8 @@ class PostgreSQL:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[PostgreSQL]:
-    """Run an empty server; it syncs nothing to disk, for only the machine's own crash would show that."""
+def postgresql(*, durable: bool = False) -> Iterator[PostgreSQL]:
+    """Run an empty server; unless `durable`, it syncs nothing to disk, for only the machine's own crash shows that."""
     port, user = free_port(), "postgres" if os.geteuid() == 0 else ""
     with folder("postgresql", owner=user) as home:
         _initialize(home / "data", user)
@@ -51,7 +51,7 @@ def postgresql() -> Iterator[PostgreSQL]:
             "postgres",
             [
                 *(program("postgres"), "-D", home / "data", "-p", str(port), "-k", home, "-h", "127.0.0.1"),
-                *("-c", "fsync=off", "-c", "max_connections=200"),
+                *("-c", f"fsync={'on' if durable else 'off'}", "-c", "max_connections=200"),
             ],
             log=home / "log",
             ready=lambda: listening(port) and _answers(port),

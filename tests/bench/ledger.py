@@ -1,0 +1,125 @@
+"""How fast the ledger is, durable, one writer, on both engines; a settlement is one charge of four transfers.
+
+python -m tests.bench.ledger [--transfers 10000000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from btt_bridge.ledger import Event, Instruction, Ledger, Move, audit
+from btt_bridge.money import CNY, Amount, split
+from tests.peers.postgres import postgresql
+
+HOSPITAL = "hospital:bench:payable:cny"
+PARTIES = ("node:bench:earnings:cny", "fund:development:cny", "fund:foundation:cny", "fund:operational-reserve:cny")
+WEIGHTS = (7000, 1500, 1000, 500)
+#: Settlements in one commit, as the settlement of a batch makes them.
+BATCH = 2500
+SINGLES = 400
+BATCHES = 5
+SMALL = 10_000
+
+
+def measure(transfers: int = 100_000) -> list[dict[str, Any]]:
+    """Return the figures; `transfers` is how large the ledger is for the last balance read."""
+    rows: list[dict[str, Any]] = []
+    for engine, singly, batched in (("SQLite", 180, 20_000), ("PostgreSQL", 150, 10_000)):
+        with _ledger(engine) as ledger:
+            rows += _engine_rows(engine, ledger, singly, batched, transfers)
+    return rows
+
+
+def _engine_rows(engine: str, ledger: Ledger, singly: int, batched: int, transfers: int) -> list[dict[str, Any]]:
+    settlements = _settlements()
+    one_by_one = _rate(SINGLES, lambda: [ledger.post(next(settlements)) for _ in range(SINGLES)])
+    together = []
+    small_read = 0.0
+    for _ in range(BATCHES):
+        instructions = [next(settlements) for _ in range(BATCH)]
+        together.append(_rate(4 * BATCH, lambda work=instructions: ledger.post_many(work)))  # type: ignore[misc]
+        small_read = small_read or _reads(ledger)
+    size = 4 * (SINGLES + BATCHES * BATCH)
+    verified = _rate(size, lambda: _verified(ledger))
+    while size < transfers:
+        ledger.post_many([next(settlements) for _ in range(BATCH)])
+        size += 4 * BATCH
+    return [
+        _row(f"{engine}: settlements/s committed singly, fsync", "target", one_by_one, singly, 1.0),
+        _row(f"{engine}: transfers/s, {BATCH} settlements a commit, fsync", "target", max(together), batched, 1.0),
+        _row(f"{engine}: ledger verify, transfers/s", "target", verified, 50_000, 1.0),
+        _row(f"{engine}: balance reads/s at {size:,} transfers", f"at {SMALL:,}", _reads(ledger), small_read, 0.5),
+    ]
+
+
+@contextmanager
+def _ledger(engine: str) -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory() as folder:
+        if engine == "SQLite":
+            with closing(_opened(f"sqlite:///{Path(folder) / 'ledger.db'}")) as ledger:
+                yield ledger
+        else:
+            with postgresql(durable=True) as server, server.database() as url, closing(_opened(url)) as ledger:
+                yield ledger
+
+
+def _opened(url: str) -> Ledger:
+    ledger = Ledger(url)
+    ledger.open_account(HOSPITAL, CNY, credit_limit=10**30)
+    for party in PARTIES:
+        ledger.open_account(party, CNY)
+    return ledger
+
+
+def _settlements() -> Iterator[Instruction]:
+    number = 0
+    while True:
+        number += 1
+        parts = split(400 + number % 300, WEIGHTS)
+        steps = [Move(HOSPITAL, party, Amount(part, CNY), "bench") for party, part in zip(PARTIES, parts, strict=True)]
+        event = Event("btt.bench.v1", HOSPITAL, {"n": number})
+        yield Instruction("bench", f"bench:{number}", tuple(steps), event)
+
+
+def _rate(count: int, work: Any) -> float:
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def _reads(ledger: Ledger) -> float:
+    """Return the median rate of balance reads over rounds of 200."""
+    names: Sequence[str] = (HOSPITAL, *PARTIES)
+    rounds = [_rate(200, lambda: [ledger.balance(names[i % 5]) for i in range(200)]) for _ in range(7)]
+    return statistics.median(rounds)
+
+
+def _verified(ledger: Ledger) -> None:
+    problem = audit.verify(ledger).problem
+    if problem:
+        raise AssertionError(problem)
+
+
+def _row(what: str, against: str, value: float, peer: float, at_least: float) -> dict[str, Any]:
+    return {
+        "measure": what,
+        "against": against,
+        "value": round(value, 1),
+        "peer": round(peer, 1),
+        "ratio": round(value / peer, 2),
+        "at_least": at_least,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--transfers", type=int, default=100_000)
+    for row in measure(parser.parse_args().transfers):
+        print(row)
