@@ -145,6 +145,20 @@ def expect(accession_number: str, instances: int, settings_file: SettingsFile = 
     _say(f"{instances} instances are expected.")
 
 
+@app.command("settings")
+def print_settings() -> None:
+    """Print every setting with its default, its limits and what it is for, as docs/settings.md has it."""
+    typer.echo(config.reference(), nl=False)
+
+
+@app.command()
+def key(settings_file: SettingsFile = None) -> None:
+    """Print this bridge's public key, by which an exchange admits it."""
+    from btt_bridge.signing import Signer
+
+    _say(Signer.load(config.load(settings_file).keys_dir / "bridge.key").public)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -188,9 +202,9 @@ def node(settings_file: SettingsFile = None, with_parent: WithParent = False) ->
 
         worker.run_node(settings, stop)
     else:
-        from btt_bridge.infer import node as contributed
+        from btt_bridge import infer
 
-        contributed.main(settings.node, stop)
+        infer.main(settings.node, stop)
 
 
 @app.command(hidden=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -51,10 +50,10 @@ def run(dicom: Path | None, folder: Path, *, stay: bool) -> None:
         shutil.rmtree(folder)
     pacs_dir = folder / "pacs"
     pacs_dir.mkdir(parents=True)
-    with _pacs(pacs_dir) as pacs_port, _bridge(folder, pacs_port) as settings:
+    with _pacs(pacs_dir) as pacs_port, running(folder, pacs_port, quiet_seconds=2) as settings:
         console.print(f"[bold]BTT Bridge[/bold] listens on port {settings.accept.port} as {settings.accept.ae_title}; "
                       f"a stand-in PACS waits on port {pacs_port}.")  # fmt: skip
-        study_uid, seconds = _send(files, settings)
+        study_uid, seconds = send(files, settings)
         console.print(f"{len(files)} objects acknowledged in {seconds:.2f} s; each was on disk and in the index first.")
         journal = Journal(settings.journal_url)
         journey = _watch(journal, study_uid, console)
@@ -108,21 +107,21 @@ def _pacs(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _bridge(folder: Path, pacs_port: int) -> Iterator[config.Settings]:
-    """Run `btt-bridge up` in `folder`; yield its settings with the ports it took."""
+def running(folder: Path, pacs_port: int, *, quiet_seconds: float) -> Iterator[config.Settings]:
+    """Run `btt-bridge up` in `folder`, its results going to a PACS on this port; yield its settings with its ports."""
     file = folder / "bridge.yaml"
-    file.write_text(
-        yaml.safe_dump({
-            "data_dir": str((folder / "data").absolute()),
-            "mappings_dir": str(_ROOT / "mappings"),
-            "log_level": "WARNING",
-            "accept": {"port": 0},
-            "web": {"port": 0},
-            "exchange": {"port": 0},
-            "assemble": {"quiet_seconds": 2},
-            "destinations": [{"name": "pacs", "ae_title": "DEMO_PACS", "host": "127.0.0.1", "port": pacs_port}],
-        })
-    )  # fmt: skip
+    pacs = {"name": "pacs", "ae_title": "DEMO_PACS", "host": "127.0.0.1", "port": pacs_port}
+    body = {
+        "data_dir": str((folder / "data").absolute()),
+        "mappings_dir": str(_ROOT / "mappings"),
+        "log_level": "WARNING",
+        "accept": {"port": 0},
+        "web": {"port": 0},
+        "exchange": {"port": 0},
+        "assemble": {"quiet_seconds": quiet_seconds},
+        "destinations": [pacs],
+    }
+    file.write_text(yaml.safe_dump(body))
     with (folder / "bridge.log").open("wb") as log_file:
         process = subprocess.Popen(
             [sys.executable, "-m", "btt_bridge.cli", "up", "--settings", str(file)], stderr=log_file, stdout=log_file
@@ -141,12 +140,16 @@ def _ready(file: Path, process: subprocess.Popen[bytes]) -> config.Settings:
     while time.monotonic() < deadline and process.poll() is None:
         ports = {path.stem: path.read_text() for path in run_dir.glob("*.port")}
         if len(ports) == 3 and all(ports.values()):
-            os.environ |= {f"BTT_{name.upper()}__PORT": port for name, port in ports.items()}
-            settings = config.load(file)
+            settings = _with_ports(config.load(file), {name: int(port) for name, port in ports.items()})
             if _healthy(settings):
                 return settings
         time.sleep(0.1)
     raise BridgeError("the bridge did not start", advice=f"See {file.parent / 'bridge.log'}.")
+
+
+def _with_ports(settings: config.Settings, ports: dict[str, int]) -> config.Settings:
+    sections = {name: getattr(settings, name).model_copy(update={"port": port}) for name, port in ports.items()}
+    return settings.model_copy(update=sections)
 
 
 def _healthy(settings: config.Settings) -> bool:
@@ -156,7 +159,7 @@ def _healthy(settings: config.Settings) -> bool:
         return False
 
 
-def _send(files: list[Path], settings: config.Settings) -> tuple[str, float]:
+def send(files: list[Path], settings: config.Settings) -> tuple[str, float]:
     """C-STORE the files as a PACS would; return their Study Instance UID and the seconds it took."""
     ae = AE("DEMO_PACS")
     contexts = set()

@@ -132,7 +132,7 @@ class Preparations:
                 preparation.end()
 
     def _for(self, journey_id: int, study: Study, route: Route) -> _Preparation:
-        """Return the preparation that fits this route and holds nothing that the series does not; make one if need be."""
+        """Return the preparation that fits this route and holds nothing that the series lacks; make one if need be."""
         series = _series(study, route)
         with self._lock:
             found = self._open.get(journey_id)

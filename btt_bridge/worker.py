@@ -58,9 +58,9 @@ def run_exchange(settings: Settings, stop: threading.Event) -> None:
 
 def run_node(settings: Settings, stop: threading.Event) -> None:
     """Run the hospital's own node until `stop` is set."""
-    from btt_bridge.infer import node
+    from btt_bridge import infer
 
-    node.main(local_node(settings), stop)
+    infer.main(local_node(settings), stop)
 
 
 def run_web(settings: Settings) -> None:

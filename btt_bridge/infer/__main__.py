@@ -6,7 +6,7 @@ import signal
 import threading
 
 from btt_bridge import config, log
-from btt_bridge.infer.node import main
+from btt_bridge.infer import main
 
 if __name__ == "__main__":
     settings = config.load()
