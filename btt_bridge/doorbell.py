@@ -294,7 +294,7 @@ def _celery(broker_url: str, queue: str, valid_seconds: float, polling_seconds: 
     options: dict[str, Any] = {"polling_interval": polling_seconds}
     if broker_url.startswith("filesystem://"):
         options["folder"] = unquote(broker_url.removeprefix("filesystem://"))
-        broker_url = f"{_FolderTransport.driver_name}://"
+        broker_url = f"{_FolderTransport.driver_name}://localhost"
     elif broker_url.startswith("redis"):
         options = {"socket_connect_timeout": 2, "socket_keepalive": True, "health_check_interval": 10}
     elif broker_url.startswith("amqp"):

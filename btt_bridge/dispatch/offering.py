@@ -1,4 +1,4 @@
-"""Offers: made, signed, kept with their keys under lock, brought to the exchange, judged, and their results opened."""
+"""Offers: made, signed, kept with their keys under lock, brought to the exchange, judged, and their results fetched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from btt_bridge.errors import PeerRefusedError, PoolUnreachableError, SignatureE
 from btt_bridge.money import Amount
 from btt_bridge.parcel import Readable, Shelf, WrapKey
 from btt_bridge.pool import Pool
-from btt_bridge.records import Lease, NodeCard, Offer, Parcel, Receipt, Tier, Urgency, from_body, to_body
+from btt_bridge.records import Lease, NodeCard, Offer, Parcel, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
 
 
@@ -157,53 +157,43 @@ class Dispatcher:
         """Say that this lease's result, or its node, will not do; the offer opens again for another node."""
         return self._verdict(offer_id, fencing_token, "refused", reason)
 
-    def place_key(self, offering: Offering, lease: Lease, node: Mapping[str, Any]) -> str:
-        """Wrap the parcel's key for the node that holds the lease, and for no other; return the offer's state.
+    def check_node(self, offering: Offering, lease: Lease, node: Mapping[str, Any]) -> None:
+        """Prove that a lease's node signed its card, and that we trust it as far as the offer's tier demands.
 
-        `node` is the node's signed card. Raises PeerRefusedError where the hospital does not trust this node as far as
-        the offer's tier demands, whatever the exchange may believe, and SignatureError where the card does not hold.
+        Whatever the exchange may believe: raises SignatureError where `node`, the signed card, does not fit the lease,
+        and PeerRefusedError where this node may not have the parcel.
         """
-        offer = offering.offer
         card = from_body(NodeCard, verify(node, "node", lease.node_sign_key))
-        if lease.offer_id != offer.offer_id or (card.node_id, card.node_id, card.wrap_key) != (
+        if lease.offer_id != offering.offer.offer_id or (card.node_id, card.node_id, card.wrap_key) != (
             lease.node_id,
             lease.node_sign_key,
             lease.node_wrap_key,
         ):
             raise SignatureError("the lease names another node than the one that signed")
-        if not offer.tier.admits(self._tier_of(lease.node_id)):
+        if not offering.offer.tier.admits(self._tier_of(lease.node_id)):
             raise PeerRefusedError("this node may not have the parcel")
+
+    def place_key(self, offering: Offering, lease: Lease, node: Mapping[str, Any]) -> str:
+        """Wrap the parcel's key for the node that holds the lease, once it is checked; return the offer's state."""
+        self.check_node(offering, lease, node)
+        offer = offering.offer
         key = self._custody.unlock(offering.locked_parcel_key)
         wrapped = parcel.wrap(key, lease.node_wrap_key, parcel.parcel_info(offer, lease))
         body = {"fencing_token": lease.fencing_token, "wrapped_key": wrapped}
         return self._state("POST", f"/offers/{offer.offer_id}/key", body)
 
-    def fetch(self, output_digest: str) -> Readable:
-        """Open the sealed result of this digest, brought from the exchange where it is not on our shelf."""
-        if self._shelf.size(output_digest) is None:
+    def fetch(self, digest: str) -> Readable:
+        """Open a sealed result; it is fetched from the exchange where it does not lie on our shelf."""
+        if self._shelf.size(digest) is None:
             with self._shelf.create() as draft:
-                target = f"/results/{output_digest}"
-                self.pool.download(target, output_digest, draft, bytes_max=self._result_bytes_max)
-                draft.commit(output_digest)
-        return self._shelf.open(output_digest)
+                self.pool.download(f"/results/{digest}", digest, draft, bytes_max=self._result_bytes_max)
+                draft.commit(digest)
+        return self._shelf.open(digest)
 
     def reply_key(self, offering: Offering) -> WrapKey:
-        """Return the key to which the node wrapped the key of its result."""
+        """Return the private half of the key to which a node wraps the key of its result for this offer."""
         secret = self._custody.unlock(offering.locked_reply_key)
         return WrapKey(X25519PrivateKey.from_private_bytes(secret))
-
-    def result(self, offering: Offering, lease: Lease, receipt: Receipt) -> dict[str, bytes]:
-        """Fetch and open the sealed result that a receipt names; return its files by name.
-
-        Raises SealBrokenError where it is not what the receipt says or was not wrapped for this lease. All it holds is
-        data from a stranger still.
-        """
-        digest = receipt.output_digest
-        reply = self.reply_key(offering)
-        key = reply.unwrap(receipt.wrapped_key, parcel.result_info(offering.offer, lease, digest))
-        with self.fetch(digest) as file:
-            members = parcel.members(file, key, digest, bytes_max=self._result_bytes_max)
-            return {name: bytes(content) for name, content in members}
 
     def clear(self, *digests: str) -> None:
         """Take parcels and results off our shelf, once the study is over."""

@@ -48,8 +48,9 @@ class Watch:
     """A thread on the feed of one exchange.
 
     `find` returns the offering of an offer that is still wanted, or None; an offer nobody wants is withdrawn when it is
-    leased. `tell` hears of every change, at least once each and in order; it should ring and return. The cursor is
-    kept at `cursor_path`, so that a restart goes on where it stopped.
+    leased or computed. `tell` hears of every change, at least once and in order, but for leases and results of nodes
+    that may not have the parcel: those are refused here. It should ring and return. The cursor is kept at
+    `cursor_path`, so that a restart goes on where it stopped.
     """
 
     def __init__(
@@ -112,9 +113,8 @@ class Watch:
         """Act on a change and tell of it; one that cannot be dealt with is left to whoever asks for the standing."""
         for _ in range(_TRIES_MAX):
             try:
-                if change.kind == "leased":
-                    self._give_key(change)
-                self._tell(change)
+                if change.kind not in ("leased", "computed") or self._may_go_on(change):
+                    self._tell(change)
                 return
             except PoolUnreachableError:
                 raise
@@ -123,19 +123,25 @@ class Watch:
                 if self._stopping.wait(_PAUSE_SECONDS):
                     return
 
-    def _give_key(self, change: Change) -> None:
+    def _may_go_on(self, change: Change) -> bool:
+        """Give a lease its key, or see that a result is of a node that might have had one; refuse any other node."""
         offering = self._find(change.offer_id)
         # A lease that is over by now needs no key, and its offer no withdrawal.
         with contextlib.suppress(LeaseLostError):
             if offering is None:
                 self._dispatcher.withdraw(change.offer_id)
-                return
-            lease = change.lease
+                return False
+            lease, node = change.lease, change.body.get("node", {})
             try:
-                self._dispatcher.place_key(offering, lease, change.body.get("node", {}))
+                if change.kind == "leased":
+                    self._dispatcher.place_key(offering, lease, node)
+                else:
+                    self._dispatcher.check_node(offering, lease, node)
+                return True
             except (PeerRefusedError, SignatureError, SealBrokenError, MalformedError) as problem:
-                _log.warning("no key for this node", offer=change.offer_id, node=lease.node_id, reason=str(problem))
+                _log.warning("this node will not do", offer=change.offer_id, node=lease.node_id, reason=str(problem))
                 self._dispatcher.refuse(change.offer_id, lease.fencing_token, str(problem))
+        return False
 
     def _kept(self) -> int:
         try:

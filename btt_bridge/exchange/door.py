@@ -88,7 +88,7 @@ class Door:
         self._exchange_key = exchange_key
         self._queue_of = queue_of
         self._wakeup = _Wakeup()
-        self._closing = False
+        self._closing = asyncio.Event()
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -120,7 +120,7 @@ class Door:
 
     def close(self) -> None:
         """Answer all who wait, so that they do not hold up the end; from the event loop's thread."""
-        self._closing = True
+        self._closing.set()
         self._wakeup.wake()
 
     # --- node -------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Door:
                     break
                 left = until - time.monotonic()
                 # A lease must not be given to a node that has hung up.
-                if left <= 0 or self._closing or await request.is_disconnected():
+                if left <= 0 or self._closing.is_set() or await request.is_disconnected():
                     return Response(status_code=204)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(change.wait(), min(left, 1.0))
@@ -303,21 +303,22 @@ class Door:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # A step that runs is let finish, for it holds a connection to the database.
+            self.close()
+            await asyncio.gather(*tasks)
             self._market.close()
             self._admission.close()
 
     async def _again_and_again(self, pause_seconds: float, step: Callable[[], int]) -> None:
-        """Run a step for ever; wake all who wait when it did something. A failing database is tried again."""
-        while True:
+        """Run a step until the end; wake all who wait when it did something. A failing database is tried again."""
+        while not self._closing.is_set():
             try:
                 if await asyncio.to_thread(step):
                     self._wakeup.wake()
             except Exception:
                 _log.warning("the database does not answer", exc_info=True)
-            await asyncio.sleep(pause_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause_seconds)
 
     def _watch(self) -> Callable[[], int]:
         known = -1

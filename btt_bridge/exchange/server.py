@@ -32,7 +32,7 @@ class _Server(uvicorn.Server):
 
 
 def app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
-    """Return the exchange of these settings as an ASGI application; `state.door.close()` lets go of who waits."""
+    """Return the exchange of these settings as an ASGI application, with its door and its bell in `state`."""
     clock = clock or SystemClock()
     limits = settings.exchange
     signer = Signer.load(settings.keys_dir / "exchange.key")
@@ -53,7 +53,7 @@ def app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
     )
     door = Door(market, admission, signer.public, node_queue)
     application = door.application()
-    application.state.door = door
+    application.state.door, application.state.bell = door, bell
     return application
 
 
@@ -84,3 +84,4 @@ def serve(settings: Settings, stop: threading.Event, ready: Callable[[int], None
         await serving
 
     asyncio.run(run())
+    application.state.bell.close()

@@ -115,7 +115,13 @@ class Hospital:
         offering = self.find(change.offer_id)
         assert offering is not None
         receipt = from_body(Receipt, verify(change.body["receipt"], "receipt", change.lease.node_sign_key))
-        return self.dispatcher.result(offering, change.lease, receipt)
+        return self.open(offering, change.lease, receipt)
+
+    def open(self, offering: Offering, lease: Lease, receipt: Receipt) -> dict[str, bytes]:
+        info = parcel.result_info(offering.offer, lease, receipt.output_digest)
+        key = self.dispatcher.reply_key(offering).unwrap(receipt.wrapped_key, info)
+        with self.dispatcher.fetch(receipt.output_digest) as file:
+            return {name: bytes(content) for name, content in parcel.members(file, key, receipt.output_digest)}
 
 
 class Pit:
@@ -194,7 +200,7 @@ def test_a_refused_result_is_made_again_elsewhere(tmp_path: Path) -> None:
         assert offering is not None
         receipt = from_body(Receipt, verify(refused.body["receipt"], "receipt", lease.node_sign_key))
         with pytest.raises(SealBrokenError):
-            pit.hospital.dispatcher.result(offering, again, receipt)
+            pit.hospital.open(offering, again, receipt)
         assert pit.hospital.dispatcher.accept(offer.offer_id, again.fencing_token) == "accepted"
 
 
@@ -322,6 +328,23 @@ def test_a_node_that_is_not_trusted_loses_its_lease(tmp_path: Path) -> None:
         _, again = pit.take(trusted)
         pit.compute(trusted, offer, again)
         assert pit.hospital.hear("computed").lease == again
+
+
+def test_a_result_of_a_node_that_had_no_key_is_refused(tmp_path: Path) -> None:
+    """An exchange that makes a result of its own, under a lease of its own, is not believed: the watch refuses it."""
+    pit, refused = Pit(tmp_path), []
+    pit.hospital.connect("http://127.0.0.1:1")
+    offering = pit.hospital.prepare(Tier.CONTRACTED)
+    trusted, spy = pit.nodes
+    dispatcher, told = pit.hospital.dispatcher, pit.hospital.told
+    dispatcher.refuse = lambda offer_id, token, reason: refused.append((offer_id, token)) or "open"  # type: ignore[func-returns-value, method-assign]
+    watch = Watch(dispatcher, pit.hospital.find, told.put, tmp_path / "cursor")
+    for node in (spy, trusted):
+        lease, card = _leased(pit, offering, node)
+        watch._deal_with(Change(1, "computed", offering.offer.offer_id, {"lease": to_body(lease), "node": card}))
+    assert refused == [(offering.offer.offer_id, 1)]
+    assert told.get_nowait().lease.node_id == trusted.node_id
+    assert told.empty()
 
 
 def test_keep_local_keeps_strangers_out(tmp_path: Path) -> None:
