@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, Column, Connection, Dialect, Insert, Row, Table, bindparam, func, insert, select
+from sqlalchemy import ARRAY, Column, Connection, Dialect, Row, Table, bindparam, func, insert, select
 
 from btt_bridge.ledger.draft import Draft, Standing
 from btt_bridge.ledger.moves import Balance, Event, Notice, Posting, Transfer
@@ -196,22 +196,25 @@ def _tell(connection: Connection, ids: Mapping[str, int], events: Sequence[tuple
 def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert many rows, each with every column.
 
-    On PostgreSQL it is one statement, for its triggers work once a statement. For SQLite the values are made column by
-    column, which takes half the time of SQLAlchemy's own row by row.
+    On PostgreSQL it is one statement, for its triggers work once a statement. The values are made column by column,
+    which takes half the time of SQLAlchemy's own row by row.
     """
-    if connection.dialect.name == "sqlite":
-        values = [_stored_values(connection.dialect, column, rows) for column in table.c]
-        statement = insert(table).compile(dialect=connection.dialect)
-        connection.exec_driver_sql(str(statement), list(zip(*values, strict=True)))
+    dialect = connection.dialect
+    columns = {column.name: _stored_values(dialect, column, rows) for column in table.c}
+    if dialect.name == "sqlite":
+        connection.exec_driver_sql(_statement(table, dialect), list(zip(*columns.values(), strict=True)))
     else:
-        connection.execute(_from_arrays(table), {column.name: [row[column.name] for row in rows] for column in table.c})
+        connection.exec_driver_sql(_statement(table, dialect), columns)
 
 
-@cache
-def _from_arrays(table: Table) -> Insert:
-    """Return the statement that takes one array for each column."""
+@lru_cache(maxsize=64)
+def _statement(table: Table, dialect: Dialect) -> str:
+    """Return the text that inserts one row on SQLite, or as many as its arrays hold on PostgreSQL."""
+    if dialect.name == "sqlite":
+        return str(insert(table).compile(dialect=dialect))
     arrays = (func.unnest(bindparam(column.name, type_=ARRAY(column.type))) for column in table.c)
-    return insert(table).from_select([column.name for column in table.c], select(*arrays))
+    rows = insert(table).from_select([column.name for column in table.c], select(*arrays))
+    return str(rows.compile(dialect=dialect))
 
 
 def _stored_values(dialect: Dialect, column: Column[Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _engine_rows(engine: str, ledger: Ledger, singly: int, batched: int, transfe
     small_read = 0.0
     for _ in range(BATCHES):
         instructions = [next(settlements) for _ in range(BATCH)]
-        together.append(_rate(4 * BATCH, lambda work=instructions: ledger.post_many(work)))  # type: ignore[misc]
+        together.append(_rate(4 * BATCH, partial(ledger.post_many, instructions)))
         small_read = small_read or _reads(ledger)
     size = 4 * (SINGLES + BATCHES * BATCH)
     verified = _rate(size, lambda: _verified(ledger))
