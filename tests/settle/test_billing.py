@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
 from btt_bridge.config import Settings
 from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
 from btt_bridge.ledger import Ledger, Move, audit

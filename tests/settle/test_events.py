@@ -13,6 +13,9 @@ from typing import Any, Final
 
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from referencing import Registry, Resource
+
 from btt_bridge.config import Settings
 from btt_bridge.errors import SignatureError
 from btt_bridge.ledger import Ledger
@@ -21,8 +24,6 @@ from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import Billing, Cause, FileSink, drain, events, open_billing
 from btt_bridge.signing import Signer, canonical
 from btt_bridge.testing import FakeClock, MemorySink
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from referencing import Registry, Resource
 
 ROOT: Final = Path(__file__).parents[2]
 SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs" / "events").glob("*.json")}

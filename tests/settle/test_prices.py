@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
 from btt_bridge.errors import ConfigurationError, InvalidAmountError, MappingError, UnknownError
 from btt_bridge.money import CNY, Amount
 from btt_bridge.records import Urgency
 from btt_bridge.settle import Facts, prices
-from hypothesis import given
-from hypothesis import strategies as st
 
 FOLDER: Final = Path(__file__).parents[2] / "mappings" / "prices"
 DAY: Final = date(2026, 1, 5)

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
 from btt_bridge.errors import MappingError
 from btt_bridge.money import CNY, Amount
 from btt_bridge.settle import splits
-from hypothesis import given
-from hypothesis import strategies as st
 
 FOLDER: Final = Path(__file__).parents[2] / "mappings" / "splits"
 
