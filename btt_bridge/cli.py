@@ -13,9 +13,11 @@ import typer
 
 from btt_bridge import __version__, config, log
 from btt_bridge.errors import BridgeError, MappingError, UnknownError
+from btt_bridge.money import written
 
 if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
+    from btt_bridge.ledger import Ledger
 
 # Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and
 # `trace` should not wait for torch.
@@ -26,7 +28,7 @@ app.add_typer(ledger_app, name="ledger")
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
 ]
-WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when the parent process ends.")]
+WithParent = Annotated[int, typer.Option(hidden=True, help="End when the parent process, of this number, ends.")]
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def up(settings_file: SettingsFile = None) -> None:
     """Start the bridge: listeners, worker, pages and, where settings say so, an exchange and a node."""
     from btt_bridge.supervisor import Supervisor
 
-    settings = _start(settings_file, with_parent=False)
+    settings = _start(settings_file)
     problems = _mapping_problems(settings)
     if problems:
         raise problems[0]
@@ -154,9 +156,7 @@ def print_settings() -> None:
 @app.command()
 def key(settings_file: SettingsFile = None) -> None:
     """Print this bridge's public key, by which an exchange admits it."""
-    from btt_bridge.signing import Signer
-
-    _say(Signer.load(config.load(settings_file).keys_dir / "bridge.key").public)
+    _say(_public_key(config.load(settings_file)))
 
 
 @app.command()
@@ -165,37 +165,89 @@ def version() -> None:
     _say(__version__)
 
 
+# --- the accounts ---------------------------------------------------------------------------------------
+
+
+@ledger_app.command("verify")
+def ledger_verify(settings_file: SettingsFile = None) -> None:
+    """Recompute the whole book; exit status 1, and the first row that does not hold, where anything was changed."""
+    from btt_bridge.ledger import audit
+
+    settings = config.load(settings_file)
+    found = audit.verify(_ledger(settings), _public_key(settings))
+    _say(f"{found.transfers} transfers, {found.accounts} accounts, {found.batches} batches; head {found.head.hex()}")
+    for asset, units in found.trial_balance.items():
+        _say(f"trial balance {asset}: {units}")
+    if found.problem:
+        _say(found.problem)
+        raise typer.Exit(1)
+    _say("The book holds.")
+
+
+@ledger_app.command("balance")
+def ledger_balance(account: Annotated[str, typer.Argument()] = "", settings_file: SettingsFile = None) -> None:
+    """Print the balance of one account, or of all."""
+    ledger = _ledger(config.load(settings_file))
+    for balance in [ledger.balance(account)] if account else ledger.balances():
+        held = balance.debits_pending + balance.credits_pending
+        note = f"  ({written(held, balance.asset)} on hold)" if held else ""
+        _say(f"{balance.account:<60} {written(balance.units, balance.asset):>24}{note}")
+
+
+@ledger_app.command("statement")
+def ledger_statement(account: str, limit: int = 100, settings_file: SettingsFile = None) -> None:
+    """Print the last lines of an account, with the balance after each."""
+    for line in _ledger(config.load(settings_file)).statement(account, limit):
+        asset = line.transfer.amount.asset
+        change, balance = written(line.change, asset), written(line.balance, asset)
+        _say(f"{line.transfer.at:%Y-%m-%d %H:%M:%S}  {line.transfer.reason:<24} {change:>20} {balance:>24}")
+
+
+@ledger_app.command("export")
+def ledger_export(
+    form: Annotated[str, typer.Option("--format", help="csv or hledger")] = "hledger",
+    settings_file: SettingsFile = None,
+) -> None:
+    """Write every transfer to standard output, for an accountant's own tools."""
+    from btt_bridge.ledger import export
+
+    writers = {"csv": export.table, "hledger": export.hledger}
+    if form not in writers:
+        raise typer.BadParameter("the format is csv or hledger")
+    writers[form](_ledger(config.load(settings_file)), sys.stdout)
+
+
 # --- the processes that `up` keeps alive ----------------------------------------------------------------
 
 
 @app.command(hidden=True)
-def listen(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+def listen(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
     """Run one DIMSE listener."""
     from btt_bridge import worker
 
-    worker.listen(_start(settings_file, with_parent=with_parent), _until_told(threading.Event()))
+    worker.listen(_start(settings_file, with_parent), _until_told(threading.Event()))
 
 
 @app.command(hidden=True)
-def work(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+def work(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
     """Run the worker that takes studies along their path."""
     from btt_bridge import worker
 
-    worker.work(_start(settings_file, with_parent=with_parent), _until_told(threading.Event()))
+    worker.work(_start(settings_file, with_parent), _until_told(threading.Event()))
 
 
 @app.command(hidden=True)
-def exchange(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+def exchange(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
     """Run the pool's exchange."""
     from btt_bridge import worker
 
-    worker.run_exchange(_start(settings_file, with_parent=with_parent), _until_told(threading.Event()))
+    worker.run_exchange(_start(settings_file, with_parent), _until_told(threading.Event()))
 
 
 @app.command()
-def node(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+def node(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
     """Run a GPU node; beside a bridge, the hospital's own."""
-    settings = _start(settings_file, with_parent=with_parent)
+    settings = _start(settings_file, with_parent)
     stop = _until_told(threading.Event())
     if with_parent:
         from btt_bridge import worker
@@ -208,23 +260,23 @@ def node(settings_file: SettingsFile = None, with_parent: WithParent = False) ->
 
 
 @app.command(hidden=True)
-def web(settings_file: SettingsFile = None, with_parent: WithParent = False) -> None:
+def web(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
     """Run the pages and the metrics."""
     from btt_bridge import worker
 
-    worker.run_web(_start(settings_file, with_parent=with_parent))
+    worker.run_web(_start(settings_file, with_parent))
 
 
 # --- within ---------------------------------------------------------------------------------------------
 
 
-def _start(settings_file: Path | None, *, with_parent: bool) -> config.Settings:
+def _start(settings_file: Path | None, with_parent: int = 0) -> config.Settings:
     settings = config.load(settings_file)
     log.configure(settings.log_level)
     if with_parent:
         from btt_bridge.isolate import die_with_parent
 
-        die_with_parent()
+        die_with_parent(with_parent)
     return settings
 
 
@@ -247,6 +299,18 @@ def _journal(settings: config.Settings) -> Journal:
     from btt_bridge.journal import Journal
 
     return Journal(settings.journal_url)
+
+
+def _ledger(settings: config.Settings) -> Ledger:
+    from btt_bridge.ledger import Ledger
+
+    return Ledger(settings.ledger_url)
+
+
+def _public_key(settings: config.Settings) -> str:
+    from btt_bridge.signing import Signer
+
+    return Signer.load(settings.keys_dir / "bridge.key").public
 
 
 def _found(journal: Journal, accession_or_uid: str) -> list[Journey]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 
 import requests
@@ -27,7 +27,7 @@ from btt_bridge.errors import BridgeError, DeliveryRefusedError, UnknownError
 from btt_bridge.journal import Journal, Journey
 from btt_bridge.journey import RESTING, State
 from btt_bridge.ledger import Ledger
-from btt_bridge.money import Asset
+from btt_bridge.money import written
 from btt_bridge.report import read_back
 
 _ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ _STUDY_SECONDS_MAX = 900
 #: What each state waits for, in the words of the path.
 _STAGES = {
     State.RECEIVING: "assemble", State.COMPLETE: "assign", State.ASSIGNED: "deidentify", State.STRIPPED: "dispatch",
-    State.OFFERED: "exchange, infer", State.COMPUTED: "judge", State.JUDGED: "reidentify", State.RESTORED: "report",
+    State.OFFERED: "infer", State.COMPUTED: "judge", State.JUDGED: "reidentify", State.RESTORED: "report",
     State.REPORTED: "send", State.DELIVERED: "settle",
 }  # fmt: skip
 
@@ -219,12 +219,18 @@ def _time_table(journal: Journal, journey: Journey) -> Table:
     """Where the time went; a waiting state counts from the step before, a working one what its work took."""
     table = Table("stage", "seconds", "until", "why", title="Where the time went")
     before = journey.opened_at
+    receipt = journey.facts.get("receipt", {})
     for step in journal.steps(journey.id):
+        if step.from_state == State.OFFERED and receipt:
+            started = datetime.fromisoformat(receipt["started_at"])
+            table.add_row("exchange", f"{(started - before).total_seconds():.3f}", "leased", "waiting for a node")
+            before = started
         stage = _STAGES.get(State(step.from_state), step.from_state)
         table.add_row(stage, f"{(step.at - before).total_seconds():.3f}", step.to_state, step.reason)
         before = step.at
-    for name, seconds in journey.facts.get("receipt", {}).get("timings", {}).items():
-        table.add_row(f"  on the node: {name}", f"{seconds:.3f}", "", "")
+        if step.from_state == State.OFFERED:
+            for name, seconds in receipt.get("timings", {}).items():
+                table.add_row(f"  {name}", f"{seconds:.3f}", "", "")
     return table
 
 
@@ -252,14 +258,10 @@ def _ledger_table(ledger: Ledger) -> Table:
     for balance in ledger.balances():
         if balance.debits_posted or balance.credits_posted:
             sums = (balance.debits_posted, balance.credits_posted, balance.units)
-            table.add_row(balance.account, *(_decimal(units, balance.asset) for units in sums))
+            table.add_row(balance.account, *(written(units, balance.asset) for units in sums))
     for asset, units in ledger.trial_balance().items():
-        table.add_row("[bold]trial balance", "", "", f"[bold]{_decimal(units, asset)}")
+        table.add_row("[bold]trial balance", "", "", f"[bold]{written(units, asset)}")
     return table
-
-
-def _decimal(units: int, asset: Asset) -> str:
-    return f"{Decimal(units).scaleb(-asset.scale):,.{asset.scale}f} {asset.code}"
 
 
 def _fetched(page: str) -> bytes:

@@ -63,9 +63,8 @@ class Amount:
     @property
     def decimal(self) -> str:
         """The number of whole units, with every decimal place of the asset."""
-        # By hand: Decimal would round to 28 digits.
-        digits, scale = f"{self.units:0{self.asset.scale + 1}d}", self.asset.scale
-        return f"{digits[:-scale]}.{digits[-scale:]}" if scale else digits
+        whole, places = _parts(self.units, self.asset)
+        return f"{whole}{places}"
 
     def _same(self, other: Amount) -> int:
         if other.asset != self.asset:
@@ -73,12 +72,30 @@ class Amount:
         return other.units
 
 
+def written(units: int, asset: Asset) -> str:
+    """Return units of an asset as people read them, negative ones too: -123456 of CNY/2 is "-1,234.56 CNY"."""
+    whole, places = _parts(abs(units), asset)
+    return f"{'-' if units < 0 else ''}{int(whole):,}{places} {asset.code}"
+
+
+def _parts(units: int, asset: Asset) -> tuple[str, str]:
+    # By hand: Decimal would round to 28 digits.
+    digits, scale = f"{units:0{asset.scale + 1}d}", asset.scale
+    return (digits[:-scale], f".{digits[-scale:]}") if scale else (digits, "")
+
+
 def amount_of(value: Decimal, code: str) -> Amount:
     """Return an amount written as a person writes it: 25.00 of CNY is 2,500 units. Raises InvalidAmountError."""
     asset = CURRENCIES.get(code)
     if asset is None:
         raise InvalidAmountError(f"no price is in this asset; known are {', '.join(CURRENCIES)}")
-    if not value.is_finite() or value.adjusted() > 37:
+    return exactly(value, asset)
+
+
+def exactly(value: Decimal, asset: Asset) -> Amount:
+    """Return a decimal number of whole units as minor units, or raise InvalidAmountError; nothing is rounded."""
+    # A long exponent, either way, would cost more memory than the number is worth.
+    if not value.is_finite() or not -38 <= value.adjusted() <= 37 or len(value.as_tuple().digits) > 80:
         raise InvalidAmountError
     units = Fraction(value) * 10**asset.scale
     if units.denominator != 1:

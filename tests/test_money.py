@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btt_bridge.errors import InvalidAmountError
-from btt_bridge.money import BTT, CNY, POINTS, Amount, Asset, split
+from btt_bridge.money import BTT, CNY, POINTS, Amount, Asset, split, written
 
 UNITS = st.integers(0, 10**38 - 1)
 
@@ -103,3 +103,17 @@ def test_what_cannot_be_divided_is_refused(units: Any, weights: Any) -> None:
     """Nobody to have it, or numbers that are not whole and non-negative."""
     with pytest.raises(InvalidAmountError):
         split(units, weights)
+
+
+@pytest.mark.parametrize(
+    ("units", "asset", "text"),
+    [
+        (-123456, CNY, "-1,234.56 CNY"),
+        (5, CNY, "0.05 CNY"),
+        (0, POINTS, "0 POINTS"),
+        (10**37, BTT, f"{10**19:,}.{'0' * 18} BTT"),
+    ],
+)
+def test_units_are_written_as_people_read_them(units: int, asset: Asset, text: str) -> None:
+    """Sign, thousands and every decimal place, and nothing rounded however long the number is."""
+    assert written(units, asset) == text

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
+from btt_bridge.money import Asset, written
 from btt_bridge.web import words
 
 #: Titles of the cards, in the order of the path; a fact that is not named here follows under its own name.
@@ -168,8 +168,8 @@ def _thing(value: Mapping[str, Any]) -> str:
     if "meaning" in value:
         return str(value["meaning"])
     asset = value.get("asset")
-    if isinstance(asset, Mapping) and isinstance(value.get("units"), int) and isinstance(asset.get("scale"), int):
-        return money(value["units"], str(asset.get("code", "")), asset["scale"])
+    if isinstance(asset, Mapping) and isinstance(value.get("units"), int) and asset.keys() == {"code", "scale"}:
+        return written(value["units"], Asset(**asset))
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -180,8 +180,3 @@ def _instant(value: str) -> str:
         except ValueError:
             return value
     return value
-
-
-def money(units: int, code: str, scale: int) -> str:
-    """Whole minor units as a decimal with its asset: 1234567 of CNY/2 is "12,345.67 CNY"."""
-    return f"{Decimal(units).scaleb(-scale):,.{scale}f} {code}"

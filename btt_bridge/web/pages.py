@@ -18,7 +18,7 @@ from btt_bridge.errors import BridgeError, RefusedError, UnknownError
 from btt_bridge.journal import Delivery, Journal, Journey
 from btt_bridge.journey import ACTIVE, State
 from btt_bridge.ledger import Ledger, Transfer
-from btt_bridge.money import Amount, Asset
+from btt_bridge.money import Amount, Asset, written
 from btt_bridge.records import Series
 from btt_bridge.store import Store
 from btt_bridge.web import facts, story, words
@@ -308,7 +308,7 @@ def _templates() -> Environment:
 
 
 def _units(units: int, asset: Asset) -> str:
-    return facts.money(units, asset.code, asset.scale)
+    return written(units, asset)
 
 
 def _amount(amount: Amount) -> str:
