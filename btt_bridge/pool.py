@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _NOTHING = hashlib.sha256().hexdigest()
 _BLOCK_BYTES = 2**20
+_PAUSE_SECONDS_MAX = 5.0
 #: The exchange says which error it means; only errors of our own tree are ever raised from its answer.
 _ERRORS: Mapping[str, type[BridgeError]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, BridgeError)
@@ -109,7 +110,7 @@ class Pool:
         """Try again while the exchange cannot be reached; each call bears that, being idempotent or fenced."""
         for attempt in range(self._attempts_max):
             if attempt:
-                time.sleep(self._pause_seconds * 2 ** (attempt - 1))
+                time.sleep(min(self._pause_seconds * 2 ** (attempt - 1), _PAUSE_SECONDS_MAX))
             with contextlib.suppress(requests.RequestException, PoolUnreachableError, CapacityError):
                 return once()
         raise PoolUnreachableError

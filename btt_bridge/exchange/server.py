@@ -61,6 +61,9 @@ def serve(settings: Settings, stop: threading.Event, ready: Callable[[int], None
     """Serve the exchange until `stop` is set; `ready` is told the port once it answers."""
     application = app(settings)
     listener = socket.create_server((settings.exchange.host, settings.exchange.port), backlog=512)
+    # Every connection inherits it. asyncio sets it only on sockets that name their protocol, which this one does not,
+    # and an answer in two parts would wait 40 ms for the other side's acknowledgment.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(
         uvicorn.Config(
             application,
