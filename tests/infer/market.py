@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from btt_bridge import config, exchange, judge
 from btt_bridge.infer.node import sign_key
 from btt_bridge.parcel import ParcelWriter, Shelf, WrapKey, new_key, parcel_info, wrap
 from btt_bridge.pool import Pool
 from btt_bridge.records import Lease, Offer, Slice, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 @dataclass
