@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+
 from btt_bridge.assemble import complete, query
 from btt_bridge.config import Accept, Assemble, Destination, Peer, Settings
 from btt_bridge.journal import Journal
 from btt_bridge.journey import Event
 from btt_bridge.records import Arrival, Document, Evidence, EvidenceKind, Header
 from btt_bridge.testing import FakeClock
-from pydicom import Dataset, dcmread
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from tests.peers.pacs import Orthanc
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "chest_ct"

@@ -10,10 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from btt_bridge.assemble import Unreadable, read
-from btt_bridge.config import Isolation as IsolationSettings
-from btt_bridge.isolate import Isolation
-from btt_bridge.records import Header
 from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.dataelem import DataElement
 from pydicom.filebase import DicomBytesIO
@@ -29,6 +25,11 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 from pydicom.valuerep import PersonName
+
+from btt_bridge.assemble import Unreadable, read
+from btt_bridge.config import Isolation as IsolationSettings
+from btt_bridge.isolate import Isolation
+from btt_bridge.records import Header
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "chest_ct"
 STUDY, SERIES, INSTANCE = "1.2.3", "1.2.3.4", "1.2.3.4.5"

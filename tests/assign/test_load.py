@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+
 from btt_bridge import assign
 from btt_bridge.errors import InvalidAmountError, MappingError
 from btt_bridge.money import BTT, CNY, Amount, amount_of

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from btt_bridge import assemble, assign
 from btt_bridge.dicom import MANUFACTURER
 from btt_bridge.records import Arrival, Header, Instance, Route, Series, Study

@@ -23,11 +23,11 @@ def main(names: list[str]) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
     table = Table("measure", "against", "value", "peer", "ratio", "at least")
-    for row in rows:
-        met = row["ratio"] >= row["at_least"]
+    for line in rows:
+        met = line["ratio"] >= line["at_least"]
         ratio = f"{row['ratio']:.2f}" if met else f"[bold red]{row['ratio']:.2f}[/bold red]"
         table.add_row(
-            row["measure"], row["against"], f"{row['value']:,g}", f"{row['peer']:,g}", ratio, f"{row['at_least']:g}"
+            line["measure"], line["against"], f"{row['value']:,g}", f"{row['peer']:,g}", ratio, f"{row['at_least']:g}"
         )
     console.print(table)
 

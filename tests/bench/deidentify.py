@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from dicomanonymizer import anonymize_dataset
+
 from btt_bridge.deidentify import examine, strip
 from btt_bridge.records import Pseudonym
-from dicomanonymizer import anonymize_dataset
 from sample_data.generate import make_chest_ct
+from tests.bench import row
 
 KEY = bytes(range(32))
 PSEUDONYM = Pseudonym("BTT-ABCDEFGHIJKLMNOPQRSTUVWX", "BTT^ABCDEFGHIJKLMNOPQRSTUVWX", -1000)
@@ -32,9 +34,9 @@ def measure() -> list[dict[str, Any]]:
     ours, with_proof, theirs, plain = _rates([_ours, _ours_with_proof, _dicom_anonymizer, _read_and_write], objects)
     what = "de-identify, bytes to bytes, 512 x 512 CT, one core, objects/s"
     return [
-        _row(what, "dicom-anonymizer 2.1.0", ours, theirs, 3.0),
-        _row(what, f"pydicom {pydicom.__version__} read and write", ours, plain, 0.7),
-        _row(f"{what}, with the proof's look", "dicom-anonymizer 2.1.0", with_proof, theirs, 1.0),
+        row(what, "dicom-anonymizer 2.1.0", ours, theirs, 3.0),
+        row(what, f"pydicom {pydicom.__version__} read and write", ours, plain, 0.7),
+        row(f"{what}, with the proof's look", "dicom-anonymizer 2.1.0", with_proof, theirs, 1.0),
     ]
 
 
@@ -90,17 +92,6 @@ def _written(dataset: pydicom.Dataset) -> bytes:
     return stream.getvalue()
 
 
-def _row(what: str, against: str, value: float, peer: float, at_least: float) -> dict[str, Any]:
-    return {
-        "measure": what,
-        "against": against,
-        "value": round(value, 1),
-        "peer": round(peer, 1),
-        "ratio": round(value / peer, 2),
-        "at_least": at_least,
-    }
-
-
 if __name__ == "__main__":
-    for row in measure():
-        print(row)
+    for line in measure():
+        print(line)

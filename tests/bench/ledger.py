@@ -17,6 +17,7 @@ from typing import Any
 
 from btt_bridge.ledger import Event, Instruction, Ledger, Move, audit
 from btt_bridge.money import CNY, Amount, split
+from tests.bench import row
 from tests.peers.postgres import postgresql
 
 HOSPITAL = "hospital:bench:payable:cny"
@@ -53,10 +54,10 @@ def _engine_rows(engine: str, ledger: Ledger, singly: int, batched: int, transfe
         ledger.post_many([next(settlements) for _ in range(BATCH)])
         size += 4 * BATCH
     return [
-        _row(f"{engine}: settlements/s committed singly, fsync", "target", one_by_one, singly, 1.0),
-        _row(f"{engine}: transfers/s, {BATCH} settlements a commit, fsync", "target", max(together), batched, 1.0),
-        _row(f"{engine}: ledger verify, transfers/s", "target", verified, 50_000, 1.0),
-        _row(f"{engine}: balance reads/s at {size:,} transfers", f"at {SMALL:,}", _reads(ledger), small_read, 0.5),
+        row(f"{engine}: settlements/s committed singly, fsync", "target", one_by_one, singly, 1.0),
+        row(f"{engine}: transfers/s, {BATCH} settlements a commit, fsync", "target", max(together), batched, 1.0),
+        row(f"{engine}: ledger verify, transfers/s", "target", verified, 50_000, 1.0),
+        row(f"{engine}: balance reads/s at {size:,} transfers", f"at {SMALL:,}", _reads(ledger), small_read, 0.5),
     ]
 
 
@@ -108,19 +109,8 @@ def _verified(ledger: Ledger) -> None:
         raise AssertionError(problem)
 
 
-def _row(what: str, against: str, value: float, peer: float, at_least: float) -> dict[str, Any]:
-    return {
-        "measure": what,
-        "against": against,
-        "value": round(value, 1),
-        "peer": round(peer, 1),
-        "ratio": round(value / peer, 2),
-        "at_least": at_least,
-    }
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transfers", type=int, default=100_000)
-    for row in measure(parser.parse_args().transfers):
-        print(row)
+    for line in measure(parser.parse_args().transfers):
+        print(line)

@@ -7,7 +7,6 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
-from btt_bridge.records import Pseudonym
 from pydicom import Dataset, FileMetaDataset
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
@@ -15,6 +14,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+
+from btt_bridge.records import Pseudonym
 
 KEY = bytes(range(32))
 PSEUDONYM = Pseudonym("BTT-ABCDEFGHIJKLMNOPQRSTUVWX", "BTT^ABCDEFGHIJKLMNOPQRSTUVWX", -1000)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from btt_bridge.deidentify import ScannerPixels, strip
-from btt_bridge.errors import PixelTextError
-from btt_bridge.testing import PlainPixels
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
@@ -17,6 +14,10 @@ from pydicom.uid import (
     UltrasoundImageStorage,
     XRayAngiographicImageStorage,
 )
+
+from btt_bridge.deidentify import ScannerPixels, strip
+from btt_bridge.errors import PixelTextError
+from btt_bridge.testing import PlainPixels
 from tests.deidentify.cases import KEY, PSEUDONYM, content_of, plain_ct
 
 PLAIN = {

@@ -8,9 +8,6 @@ import zlib
 
 import pydicom
 import pytest
-from btt_bridge import dicom
-from btt_bridge.deidentify import strip
-from btt_bridge.errors import BridgeError, MalformedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
@@ -23,6 +20,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEGLosslessSV1,
 )
+
+from btt_bridge import dicom
+from btt_bridge.deidentify import strip
+from btt_bridge.errors import BridgeError, MalformedError
 from tests.deidentify.cases import (
     KEY,
     PSEUDONYM,

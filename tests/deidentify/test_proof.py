@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import pydicom
 import pytest
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
+
 from btt_bridge.deidentify import Proof, examine, strip
 from btt_bridge.deidentify.profile import METHOD
 from btt_bridge.errors import IdentityLeakError, MalformedError
 from btt_bridge.records import Pseudonym
-from pydicom import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
 from tests.deidentify.cases import KEY, PSEUDONYM, Plant, content_of, plain_ct, planted
 
 LENGTH_MIN = 4

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+
 from btt_bridge.deidentify import Proof, examine, strip
 from btt_bridge.errors import IdentityLeakError, PixelTextError
 from btt_bridge.records import Stripped

@@ -9,9 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from btt_bridge.deidentify import table
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from btt_bridge.deidentify import table
 
 
 def read(name: str) -> dict[str, Any]:

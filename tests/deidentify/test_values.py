@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from btt_bridge.deidentify import values
 from hypothesis import given
 from hypothesis import strategies as st
+
+from btt_bridge.deidentify import values
 
 DAYS = st.integers(-36500, -1)
 

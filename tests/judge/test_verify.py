@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from btt_bridge import judge
 from btt_bridge.errors import LeaseLostError, PoolError, ResultRefusedError, SealBrokenError, SignatureError
 from btt_bridge.parcel import ParcelWriter, WrapKey, new_key, result_info, wrap
@@ -29,7 +31,6 @@ from btt_bridge.records import (
 )
 from btt_bridge.result import encode
 from btt_bridge.signing import Signer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 LUNG, NODULE = Code("39607008", "SCT", "Lung"), Code("27925004", "SCT", "Nodule")

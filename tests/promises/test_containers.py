@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from btt_bridge import config
 from packaging.requirements import Requirement
+
+from btt_bridge import config
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -6,6 +6,7 @@ import inspect
 import re
 
 import pytest
+
 from btt_bridge import errors
 from btt_bridge.errors import BridgeError
 

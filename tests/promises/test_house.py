@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from btt_bridge import __version__, log
 
 ROOT = Path(__file__).parents[2]
@@ -149,3 +150,30 @@ def test_patient_data_does_not_reach_the_log(capsys: pytest.CaptureFixture[str])
     assert (lines[0]["journey"], lines[0]["stage"]) == (7, "assemble")
     assert [line["error"] for line in lines[1:]] == ["ValueError"] * 3
     assert all(set(line) <= log.ALLOWED for line in lines)
+
+
+_CARELESS = """
+import logging, threading, warnings
+from btt_bridge import log
+log.configure()
+log.mute_others()
+warnings.warn("Doe^Jane is no valid name")
+logging.getLogger("pydicom").warning("Doe^Jane is no valid name")
+logging.getLogger("pydicom").error("Doe^Jane is no valid name")
+thread = threading.Thread(target=lambda: int("Doe^Jane"))
+thread.start()
+thread.join()
+raise ValueError("Doe^Jane")
+"""
+
+
+def test_what_others_say_does_not_reach_the_log() -> None:
+    """In a process of ours a library's error leaves the library's name, and an exception that nobody caught, in any
+    thread, its class and its place; a warning leaves nothing. None leaves a word of what it was about."""
+    done = subprocess.run([sys.executable, "-c", _CARELESS], capture_output=True, text=True, timeout=60, check=False)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+
+    assert done.stdout == ""
+    assert "Doe" not in done.stderr
+    assert [line.get("error") or line["stage"] for line in lines] == ["pydicom", "ValueError", "ValueError"]
+    assert lines[1]["line"] == 9

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+
 from btt_bridge import assign, mappings
 from btt_bridge.assign.load import schema
 from btt_bridge.errors import MappingError
-from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")

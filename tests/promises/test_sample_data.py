@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless
+
 from sample_data.generate import make_chest_ct
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "chest_ct"

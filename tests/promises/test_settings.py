@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from btt_bridge import config
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from btt_bridge import config
 
 ROOT = Path(__file__).parents[2]
 

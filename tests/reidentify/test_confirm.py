@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import pydicom
 import pytest
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+
 from btt_bridge.errors import UnmappedIdentityError
 from btt_bridge.records import Arrival, Document, Instance, Series, Study
 from btt_bridge.reidentify import confirm
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage
 from tests.deidentify.cases import content_of, plain_ct
 from tests.reidentify.test_restore import FIRST, IDENTITY, OUT, PSEUDONYM, SECOND, SERIES, STUDY
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+
 from btt_bridge.errors import UnmappedIdentityError
 from btt_bridge.records import Code, Finding, Mask, Measurement, Pseudonym, Result
 from btt_bridge.reidentify import restore, restore_object
 from btt_bridge.vault import Identity
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage
 
 PSEUDONYM = Pseudonym("BTT-ABCDEFGHIJKLMNOPQRSTUVWX", "BTT^ABCDEFGHIJKLMNOPQRSTUVWX", -1000)
 STUDY, SERIES, FIRST, SECOND = (f"1.2.826.0.1.3680043.9.7777.{number}" for number in range(4))

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+
 from btt_bridge.deidentify import strip
 from btt_bridge.errors import UnmappedIdentityError
 from btt_bridge.records import Instance, Result, Series, Study
 from btt_bridge.reidentify import confirm, restore
 from btt_bridge.vault import Identity, Vault
-from pydicom import dcmread
 from tests.report import cases
 
 

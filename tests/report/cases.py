@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+
 from btt_bridge import report
 from btt_bridge.records import (
     Arrival,
@@ -24,8 +27,6 @@ from btt_bridge.records import (
     Series,
     Study,
 )
-from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
 from tests.peers.server import program
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import product
 
+from pydicom.uid import UID
+
 from btt_bridge.report import Names
 from btt_bridge.report.names import uid
-from pydicom.uid import UID
 
 
 def test_the_same_parts_give_the_same_valid_uid() -> None:

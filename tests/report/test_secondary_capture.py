@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
+
 from btt_bridge import report
 from btt_bridge.errors import MalformedError
 from btt_bridge.records import Result
-from PIL import Image
-from pydicom import Dataset, dcmread
 from tests.report import cases
 from tests.report.conftest import PHANTOM
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import highdicom.seg
 import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
+
 from btt_bridge import report
 from btt_bridge.records import Document, Finding, Result
-from pydicom import Dataset, dcmread
 from tests.report import cases
 from tests.report.conftest import PHANTOM
 

@@ -8,12 +8,13 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from btt_bridge import report
-from btt_bridge.errors import MalformedError, UnknownError
 from pydicom import Dataset, config, dcmread
 from pydicom.charset import CUSTOMIZABLE_CHARSET_VR
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
+
+from btt_bridge import report
+from btt_bridge.errors import MalformedError, UnknownError
 from tests.report import cases
 from tests.report.conftest import PHANTOM
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import highdicom.sr
 import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
+
 from btt_bridge import report
 from btt_bridge.errors import MalformedError, UnmappedIdentityError
 from btt_bridge.records import Code, Finding
-from pydicom import Dataset, dcmread
 from tests.report import cases
 
 

@@ -8,10 +8,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset, dcmread
+
 from btt_bridge import report
 from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, MANUFACTURER
 from btt_bridge.records import Result
-from pydicom import Dataset, dcmread
 from tests.report import cases
 from tests.report.conftest import PHANTOM
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from io import BytesIO
 
 import pytest
-from btt_bridge.journal import Delivery
 from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.uid import UID
+
+from btt_bridge.journal import Delivery
 from tests.send.peers import EXPLICIT, SC, SEG, SR
 
 Make = Callable[..., tuple[Delivery, bytes]]

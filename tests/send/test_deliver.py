@@ -10,12 +10,13 @@ from dataclasses import replace
 from io import BytesIO
 
 import pytest
+from pydicom import Dataset, dcmread
+from pynetdicom import AE
+
 from btt_bridge import send
 from btt_bridge.config import Send
 from btt_bridge.errors import DeliveryRefusedError, DeliveryUnreachableError
 from btt_bridge.records import Destination
-from pydicom import Dataset, dcmread
-from pynetdicom import AE
 from tests.peers.dcmtk import StoreSCP
 from tests.peers.pacs import Orthanc
 from tests.peers.server import free_port

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset, dcmread
+from starlette.testclient import TestClient
+
 from btt_bridge import ledger as book
 from btt_bridge import report, web
 from btt_bridge.config import Settings
@@ -31,8 +34,6 @@ from btt_bridge.records import (
 )
 from btt_bridge.store import Store
 from btt_bridge.testing import FakeClock
-from pydicom import Dataset, dcmread
-from starlette.testclient import TestClient
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "chest_ct"
 NODULE = Code("27925004", "SCT", "Nodule")

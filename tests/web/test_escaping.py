@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from btt_bridge import web
-from btt_bridge.journey import Event
 from PIL import Image
 from starlette.testclient import TestClient
+
+from btt_bridge import web
+from btt_bridge.journey import Event
 from tests.peers import browser
 from tests.peers.server import wait_until
 from tests.web.conftest import House

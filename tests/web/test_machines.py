@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
 from btt_bridge import web
 from btt_bridge.config import Settings
 from btt_bridge.journey import State
-from prometheus_client.parser import text_string_to_metric_families
-from starlette.testclient import TestClient
 from tests.peers.server import free_port
 from tests.web.conftest import House
 from tests.web.test_pages import PATIENT

@@ -7,9 +7,10 @@ import re
 from html import unescape
 
 import pytest
+from PIL import Image
+
 from btt_bridge.journey import Event, State
 from btt_bridge.web import words
-from PIL import Image
 from tests.web.conftest import SAMPLE, House
 
 PATIENT = {

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+
 from btt_bridge.journey import Event, State
 from btt_bridge.web import facts, story, words
 from tests.web.conftest import House
