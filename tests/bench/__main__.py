@@ -25,9 +25,14 @@ def main(names: list[str]) -> None:
     table = Table("measure", "against", "value", "peer", "ratio", "at least")
     for line in rows:
         met = line["ratio"] >= line["at_least"]
-        ratio = f"{row['ratio']:.2f}" if met else f"[bold red]{row['ratio']:.2f}[/bold red]"
+        ratio = f"{line['ratio']:.2f}" if met else f"[bold red]{line['ratio']:.2f}[/bold red]"
         table.add_row(
-            line["measure"], line["against"], f"{row['value']:,g}", f"{row['peer']:,g}", ratio, f"{row['at_least']:g}"
+            line["measure"],
+            line["against"],
+            f"{line['value']:,g}",
+            f"{line['peer']:,g}",
+            ratio,
+            f"{line['at_least']:g}",
         )
     console.print(table)
 
