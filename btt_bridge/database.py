@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, MetaData, String, TypeDecorator, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, MetaData, String, Table, TypeDecorator, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 
 
 @lru_cache(maxsize=64)
@@ -83,3 +84,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("btt_writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def upserting(engine: Engine, table: Table) -> Any:
+    """Return an insert into `table` that can say what to do where a unique key is taken."""
+    dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)

@@ -15,9 +15,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Column, LargeBinary, MetaData, String, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from btt_bridge.database import open_database, reading, writing
+from btt_bridge.database import open_database, reading, upserting, writing
 from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError, UnmappedIdentityError
 from btt_bridge.records import Pseudonym
 from btt_bridge.signing import read_or_make_secret
@@ -90,8 +89,7 @@ class Vault:
         lookup = self._lookup(journey_id)
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, json.dumps(asdict(identity)).encode(), lookup.encode())
-        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
-        row = dialect.insert(identity_table).values(lookup=lookup, sealed=sealed)
+        row = upserting(self.engine, identity_table).values(lookup=lookup, sealed=sealed)
         with writing(self.engine) as connection:
             connection.execute(row.on_conflict_do_update(index_elements=["lookup"], set_={"sealed": sealed}))
 
@@ -117,12 +115,13 @@ class Vault:
 
     def _check_keys(self, keys: Mapping[str, bytes]) -> None:
         """Refuse keys other than those this vault began with: a new key would silently lose every identity."""
-        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
         with writing(self.engine) as connection:
             for name, key in keys.items():
                 fingerprint = _derived(key, b"fingerprint").hex()
                 connection.execute(
-                    dialect.insert(key_table).values(name=name, fingerprint=fingerprint).on_conflict_do_nothing()
+                    upserting(self.engine, key_table)
+                    .values(name=name, fingerprint=fingerprint)
+                    .on_conflict_do_nothing()
                 )
                 known = connection.execute(select(key_table.c.fingerprint).where(key_table.c.name == name)).scalar_one()
                 if not hmac.compare_digest(known, fingerprint):

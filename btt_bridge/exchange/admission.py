@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Engine, delete, event
-from sqlalchemy.dialects import postgresql, sqlite
 
 from btt_bridge.clock import Clock
 from btt_bridge.config import BridgeKey, NodeKey
-from btt_bridge.database import open_database, writing
+from btt_bridge.database import open_database, upserting, writing
 from btt_bridge.errors import PeerRefusedError, SignatureError
 from btt_bridge.exchange.tables import metadata, nonce_table
 from btt_bridge.signing import read_request
@@ -84,9 +83,8 @@ class Admission:
         self._engine.dispose()
 
     def _is_new(self, public: str, nonce: str) -> bool:
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         row = {"public": public, "nonce": nonce, "at": self._clock.now()}
-        fresh = dialect.insert(nonce_table).on_conflict_do_nothing().values(row).returning(nonce_table.c.nonce)
+        fresh = upserting(self._engine, nonce_table).on_conflict_do_nothing().values(row).returning(nonce_table.c.nonce)
         with writing(self._engine) as connection:
             return connection.execute(fresh).first() is not None
 

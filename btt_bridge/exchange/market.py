@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.config import Exchange as Limits
-from btt_bridge.database import open_database, reading, writing
+from btt_bridge.database import open_database, reading, upserting, writing
 from btt_bridge.errors import (
     CapacityError,
     KeyConflictError,
@@ -79,10 +78,9 @@ class Market:
             "envelope": dict(envelope),
             "seen_at": now,
         }
-        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
         with writing(self.engine) as connection:
             connection.execute(
-                dialect.insert(node_table)
+                upserting(self.engine, node_table)
                 .values(node_id=card.node_id, joined_at=now, **told)
                 .on_conflict_do_update(index_elements=["node_id"], set_=told)
             )
