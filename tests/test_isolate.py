@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from btt_bridge.errors import (
     BridgeError,
     FunctionFailedError,

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
+
 from btt_bridge.errors import ResultRefusedError
 from btt_bridge.records import Code, Finding, Mask, Measurement, Result
 from btt_bridge.result import FACTS_BYTES_MAX, FACTS_NAME, MASKS_NAME, decode, encode
-from safetensors.numpy import save
 
 LUNG = Code("39607008", "SCT", "Lung")
 
