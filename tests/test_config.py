@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from btt_bridge import config
 from btt_bridge.errors import ConfigurationError
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pydicom
 import pydicom.data
 import pytest
-from btt_bridge import dicom
-from btt_bridge.dicom import Encoding
-from btt_bridge.errors import MalformedError, TooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
+from btt_bridge import dicom
+from btt_bridge.dicom import Encoding
+from btt_bridge.errors import MalformedError, TooLargeError
 from tests.deidentify.cases import content_of, plain_ct
 
 EXPLICIT = Encoding(implicit=False, little=True)

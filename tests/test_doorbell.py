@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from btt_bridge.doorbell import MESSAGE_BYTES_MAX, Doorbell, node_queue
-from btt_bridge.signing import Signer, canonical
-from btt_bridge.testing import FakeClock
 from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from btt_bridge.doorbell import MESSAGE_BYTES_MAX, Doorbell, node_queue
+from btt_bridge.signing import Signer, canonical
+from btt_bridge.testing import FakeClock
 from tests.peers import brokers
 from tests.peers.server import wait_until
 

@@ -1,6 +1,7 @@
 """The table of states and events."""
 
 import pytest
+
 from btt_bridge.journey import ACTIVE, RESTING, TABLE, Event, ImpossibleError, State, following
 
 

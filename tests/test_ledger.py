@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+
 from btt_bridge.errors import (
     HoldResolvedError,
     InvalidAmountError,

@@ -10,12 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from btt_bridge.errors import SignatureError, UnknownError
 from btt_bridge.ledger import Event, Hold, Ledger, Move, Post, audit, batches, export
 from btt_bridge.money import BTT, CNY, Amount
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from btt_bridge.ledger.digits import minus, plus
 from hypothesis import given
 from hypothesis import strategies as st
+
+from btt_bridge.ledger.digits import minus, plus
 
 # Around every limb border, where a carry or a borrow goes wrong first.
 BORDERS = [10**18, 10**36, 10**38, 2 * 10**18, 9 * 10**18, 2**63]

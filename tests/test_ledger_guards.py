@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
+
 from btt_bridge.ledger import Event, Hold, Ledger, Move, Post, audit
 from btt_bridge.money import CNY, POINTS, Amount
 from btt_bridge.testing import FakeClock
-from sqlalchemy import make_url
 
 NOW, LATER = "2026-01-05T08:00:00.000000Z", "2026-01-05T09:00:00.000000Z"
 #: In the ledger below: 1 and 2 hold CNY, 3 is the world, 4 holds points; transfers 1 to 4 stand, 5 is next.

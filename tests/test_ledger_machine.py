@@ -11,10 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from btt_bridge.errors import LedgerError
-from btt_bridge.ledger import Event, Expire, Hold, Instruction, Ledger, Move, Post, Posting, Void, audit
-from btt_bridge.money import BTT, CNY, Amount, Asset
-from btt_bridge.testing import FakeClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,6 +23,10 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import event
 
+from btt_bridge.errors import LedgerError
+from btt_bridge.ledger import Event, Expire, Hold, Instruction, Ledger, Move, Post, Posting, Void, audit
+from btt_bridge.money import BTT, CNY, Amount, Asset
+from btt_bridge.testing import FakeClock
 from tests.peers.postgres import PostgreSQL
 
 #: Name, asset, and how far it may owe; None is without limit.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from btt_bridge.ledger import merkle
 from hypothesis import given
 from hypothesis import strategies as st
+
+from btt_bridge.ledger import merkle
 
 # The leaves and roots that RFC 6962 implementations have tested each other with since 2013.
 LEAVES: Final = [

@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from btt_bridge import parcel
 from btt_bridge.errors import SealBrokenError, StorageFullError, TooLargeError, UnknownError
 from btt_bridge.parcel import CHUNK_BYTES, HEADER_BYTES, ParcelWriter, Shelf, WrapKey
 from btt_bridge.records import Lease, Offer, Tier, Urgency
-from hypothesis import given
-from hypothesis import strategies as st
 
 SEALED_CHUNK = CHUNK_BYTES + 16
 

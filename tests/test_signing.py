@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from btt_bridge.errors import SignatureError
 from btt_bridge.signing import Signer, canonical, read_or_make_secret, verify
 

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from btt_bridge.errors import RefusedError, UnknownError
-from btt_bridge.store import Store
 from hypothesis import given
 from hypothesis import strategies as st
+
+from btt_bridge.errors import RefusedError, UnknownError
+from btt_bridge.store import Store
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from btt_bridge.database import reading, writing
-from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError, UnmappedIdentityError
-from btt_bridge.vault import Identity, Vault, identity_table
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
+
+from btt_bridge.database import reading, writing
+from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError, UnmappedIdentityError
+from btt_bridge.vault import Identity, Vault, identity_table
 
 
 @pytest.fixture
