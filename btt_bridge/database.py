@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary, finalize
 
 from sqlalchemy import Connection, Dialect, Engine, MetaData, String, Table, TypeDecorator, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -46,6 +50,9 @@ def open_database(url: str, metadata: MetaData) -> Engine:
         engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        if engine.url.database not in (None, "", ":memory:"):
+            turnstile = _turnstiles[engine] = _Turnstile(f"{engine.url.database}.turn")
+            finalize(engine, turnstile.close)
     else:
         engine = create_engine(url, pool_pre_ping=True)
     with writing(engine) as connection:
@@ -56,10 +63,48 @@ def open_database(url: str, metadata: MetaData) -> Engine:
     return engine
 
 
+class _Turnstile:
+    """A queue for everybody who writes to one SQLite file, in whatever process.
+
+    SQLite itself has a writer that finds another one at work sleep and look again, ever longer; here it is
+    woken at once. It is a courtesy: whoever does not queue is still kept out by SQLite's own lock.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._idle: deque[int] = deque()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        try:
+            descriptor = self._idle.pop()
+        except IndexError:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self._idle.append(descriptor)
+
+    def close(self) -> None:
+        while self._idle:
+            os.close(self._idle.pop())
+
+
+_turnstiles: WeakKeyDictionary[Engine, _Turnstile] = WeakKeyDictionary()
+
+
+def turn(engine: Engine) -> AbstractContextManager[None]:
+    """Wait for the right to write, where the engine's database has one writer at a time; `writing` does it itself."""
+    turnstile = _turnstiles.get(engine)
+    return turnstile.turn() if turnstile else nullcontext()
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that will write; it commits at the end, or rolls back on any exception."""
-    with engine.connect().execution_options(btt_writing=True) as connection, connection.begin():
+    with turn(engine), engine.connect().execution_options(btt_writing=True) as connection, connection.begin():
         yield connection
 
 

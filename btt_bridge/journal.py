@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from btt_bridge.clock import Clock, SystemClock
-from btt_bridge.database import Moment, moment_text, open_database, reading, writing
+from btt_bridge.database import Moment, moment_text, open_database, reading, turn, writing
 from btt_bridge.errors import UnknownError
 from btt_bridge.journey import ACTIVE, Event, State, following
 from btt_bridge.records import Arrival, Document, Evidence, Header, Instance, Series, Study
@@ -62,8 +63,9 @@ instance_table = Table(
     Index("instance_in_study", "study_instance_uid", "id"),
     Index("instance_path", "path", unique=True),
 )
-_in_use = instance_table.c.flag != "conflict"
-# One copy of a SOP Instance is in use; others with its UID are kept beside it, flagged.
+_in_use = instance_table.c.flag.notin_(["conflict", "unreadable"])
+# One copy of a SOP Instance is in use; others with its UID are kept beside it, flagged. A broken one holds no place:
+# a good one may still come.
 Index(
     "instance_in_use",
     instance_table.c.sop_instance_uid,
@@ -214,7 +216,7 @@ class Journal:
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self.engine: Engine = open_database(url, metadata)
         self.clock: Clock = clock or SystemClock()
-        self._insert_arrivals = self._compiled(self._insert_new(instance_table), _new_row_names)
+        self._insert_arrivals_sql = self._compiled(self._insert_new(instance_table), _new_row_names)
 
     # --- instances --------------------------------------------------------------------------------------
 
@@ -226,17 +228,15 @@ class Journal:
         """
         if not arrivals:
             return []
-        with writing(self.engine) as connection:
-            rows = [{**_new_row(arrival), "received_at": moment_text(arrival.received_at)} for arrival in arrivals]
-            result = connection.exec_driver_sql(self._insert_arrivals, rows)
-            if result.rowcount == len(arrivals):
-                return [None] * len(arrivals)
+        rows = [{**_new_row(arrival), "received_at": moment_text(arrival.received_at)} for arrival in arrivals]
+        if self._insert_arrivals(rows) == len(arrivals):
+            return [None] * len(arrivals)
+        with reading(self.engine) as connection:
             holders = [self._holder(connection, arrival) for arrival in arrivals]
-            # No two arrivals share a path: a row with our own is the one that was just written.
-            return [
-                None if holder.path == arrival.path else holder
-                for arrival, holder in zip(arrivals, holders, strict=True)
-            ]
+        # No two arrivals share a path: a row with our own is the one that was just written.
+        return [
+            None if holder.path == arrival.path else holder for arrival, holder in zip(arrivals, holders, strict=True)
+        ]
 
     def record_conflict(self, arrival: Arrival) -> None:
         """Index an object whose SOP Instance UID is held by other content: kept, flagged, never in use."""
@@ -275,9 +275,21 @@ class Journal:
             return [_instance(row) for row in rows]
 
     def record_flag(self, instance_id: int, flag: str) -> None:
-        """Take an object out of use ("unreadable", "own"); its bytes stay."""
+        """Take an object out of use ("unreadable", "own"); its bytes stay.
+
+        An unreadable one gives its place to the oldest other copy with its UID, which is then unread.
+        """
+        mine = instance_table.c.id == instance_id
         with writing(self.engine) as connection:
-            connection.execute(update(instance_table).where(instance_table.c.id == instance_id).values(flag=flag))
+            connection.execute(update(instance_table).where(mine).values(flag=flag))
+            if flag == "unreadable":
+                uid = select(instance_table.c.sop_instance_uid).where(mine).scalar_subquery()
+                others = instance_table.c.sop_instance_uid == uid
+                taken = connection.execute(select(instance_table.c.id).where(others, _in_use)).first()
+                next_best = select(func.min(instance_table.c.id)).where(others, _conflict).scalar_subquery()
+                if taken is None:
+                    promoted = instance_table.c.id == next_best
+                    connection.execute(update(instance_table).where(promoted).values(flag=""))
 
     def record_headers(self, headers: Sequence[Header], due_at: datetime) -> list[int]:
         """Place read instances in their series and studies; return the journeys they belong to.
@@ -439,6 +451,14 @@ class Journal:
                 .values(claim=token, claimed_until=now + timedelta(seconds=seconds))
             )
         return token if done.rowcount == 1 else None
+
+    def renew(self, tokens: Collection[str], seconds: int) -> None:
+        """Hold claims for `seconds` more; one that was lost meanwhile stays lost."""
+        until = self.clock.now() + timedelta(seconds=seconds)
+        with writing(self.engine) as connection:
+            connection.execute(
+                update(journey_table).where(journey_table.c.claim.in_(list(tokens))).values(claimed_until=until)
+            )
 
     def release(self, journey_id: int, token: str, *, due_at: datetime | None) -> None:
         """Give the right back, and say when to look again."""
@@ -620,16 +640,29 @@ class Journal:
         return dialect.insert(table).on_conflict_do_nothing()
 
     def _compiled(self, statement: Any, names: Sequence[str]) -> str:
-        """Return a statement as the driver's own SQL with named parameters, for where each microsecond counts."""
+        """Return a statement as the driver's own SQL with named parameters."""
         dialect: Any = type(self.engine.dialect)
         dialect = dialect(paramstyle="named" if dialect.name == "sqlite" else "pyformat")
         return str(statement.compile(dialect=dialect, column_keys=list(names)))
+
+    def _insert_arrivals(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Insert what is new, by the driver alone, and commit; return how many rows that were.
+
+        Each object that comes in waits for this: SQLAlchemy's share would be half of the time that it takes.
+        """
+        with closing(self.engine.raw_connection()) as connection, turn(self.engine):
+            cursor = connection.cursor()
+            if self.engine.dialect.name == "sqlite":
+                cursor.execute("BEGIN IMMEDIATE")
+            cursor.executemany(self._insert_arrivals_sql, rows)
+            connection.commit()
+            return int(cursor.rowcount)
 
     def _holder(self, connection: Connection, arrival: Arrival) -> Arrival:
         row = connection.execute(
             select(instance_table).where(
                 instance_table.c.sop_instance_uid == arrival.sop_instance_uid,
-                instance_table.c.flag != "conflict",
+                _in_use,
             )
         ).one()
         return _instance(row).arrival

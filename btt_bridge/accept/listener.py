@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import socketserver
 import struct
@@ -67,6 +68,8 @@ def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable
         door.open()
         closing.callback(door.close)
         _log.info("listening", port=door.port, address=settings.accept.host, ae_title=settings.accept.ae_title)
+        # What is imported by now stays; the collector need not look through it again and again.
+        gc.freeze()
         ready(door.port)
         stop.wait()
     _log.info("stopped", port=door.port)

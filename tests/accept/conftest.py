@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from btt_bridge.accept import listener, serve
 from btt_bridge.config import Settings
 from btt_bridge.journal import Journal
 from btt_bridge.records import Instance
 from btt_bridge.testing import RecordingBell
-
 from tests.accept.wire import Wire
 from tests.peers.server import wait_until
 

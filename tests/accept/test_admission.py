@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from btt_bridge.accept.admission import Admission, Refusal, Sender
-from btt_bridge.config import Accept, Peer
 from pydicom.uid import UID_dictionary
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.sop_class import _NON_PATIENT_OBJECT_CLASSES, _QR_CLASSES, _UNIFIED_PROCEDURE_STEP_CLASSES
+
+from btt_bridge.accept.admission import Admission, Refusal, Sender
+from btt_bridge.config import Accept, Peer
 
 
 def _refusal(address: str, calling: str = "CT1", called: str = "BTT_BRIDGE", **settings: object) -> Refusal | None:

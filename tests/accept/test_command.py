@@ -6,12 +6,12 @@ import contextlib
 from io import BytesIO
 
 import pytest
-from btt_bridge.accept.command import Command, read_command, store_response, uid_or_empty
-from btt_bridge.errors import MalformedError
 from hypothesis import given
 from hypothesis import strategies as st
 from pynetdicom.dsutils import decode
 
+from btt_bridge.accept.command import Command, read_command, store_response, uid_or_empty
+from btt_bridge.errors import MalformedError
 from tests.accept.wire import CT, command, store_rq
 
 

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 from btt_bridge.journal import Journal
-
 from tests.accept.wire import Wire
 from tests.peers.server import wait_until
 

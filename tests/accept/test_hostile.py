@@ -9,12 +9,12 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from btt_bridge.config import Accept
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
+from btt_bridge.config import Accept
 from tests.accept.conftest import Listener, Start
 from tests.accept.wire import (
     ABORT,

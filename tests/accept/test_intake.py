@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from btt_bridge.accept.admission import Sender
 from btt_bridge.accept.intake import Intake, Ringer
 from btt_bridge.accept.part10 import head
@@ -18,7 +19,6 @@ from btt_bridge.errors import CapacityError
 from btt_bridge.journal import Journal
 from btt_bridge.records import Arrival
 from btt_bridge.testing import RecordingBell
-
 from tests.accept.wire import CT, EXPLICIT, IMPLICIT
 from tests.peers.server import wait_until
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from btt_bridge.accept import lane
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
+from btt_bridge.accept import lane
 from tests.accept.conftest import Start
 from tests.accept.wire import (
     ABORT,

@@ -6,9 +6,9 @@ import io
 
 import pydicom
 import pytest
+
 from btt_bridge.accept.part10 import head, skip_head
 from btt_bridge.errors import MalformedError
-
 from tests.accept.wire import CT, EXPLICIT
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
+
 from btt_bridge.accept.spool import Incoming, Spool
 from btt_bridge.errors import StorageFullError, TooLargeError
 
