@@ -24,8 +24,8 @@ _NOT_OURS = re.compile(r"\.git|\.venv.*|build|node_modules|__pycache__|\.hypothe
 #: identify a vocabulary.
 _HOSTS = re.compile(
     r"(127\.0\.0\.1|localhost|\[?::1\]?|0\.0\.0\.0|10\.\d+\.\d+\.\d+|([\w-]+\.)*example(\.\w+)?|[\w.-]+\.invalid"
-    r"|testserver|bridge\.hospital|exchange|orthanc|www\.w3\.org|json-schema\.org|dicom\.nema\.org|hl7\.org"
-    r"|cloudevents\.io|www\.apache\.org|github\.com|semver\.org|keepachangelog\.com)"
+    r"|testserver|bridge\.hospital|exchange|orthanc|www\.w3\.org|json-schema\.org|dicom\.nema\.org|([\w-]+\.)*hl7\.org"
+    r"|loinc\.org|snomed\.info|unitsofmeasure\.org|cloudevents\.io|www\.apache\.org|github\.com|semver\.org|keepachangelog\.com)"
 )
 
 
