@@ -191,12 +191,12 @@ class Proof:
         makers = set[str]().union(*(examined.makers for examined in objects))
         codecs = frozenset[str]().union(*(examined.codecs for examined in objects))
         search = _Search(self.length_min, codecs, "\n".join(makers))
-        for examined in objects:
-            for text, name in examined.identity.items():
-                search.add_identity(text, name)
-            for text, name in examined.free.items():
-                if text.lower() not in technical:
-                    search.add(text, name)
+        # The objects of a study say mostly the same; each value is prepared once.
+        for text, name in _united(examined.identity for examined in objects).items():
+            search.add_identity(text, name)
+        for text, name in _united(examined.free for examined in objects).items():
+            if text.lower() not in technical:
+                search.add(text, name)
         for text in identifying - uids:
             if _is_telling(text) and not _DAY.fullmatch(text) and text.lower() not in technical:
                 search.add(text, "a value that was taken out")
@@ -206,6 +206,14 @@ class Proof:
             for form in _forms_of_day(day):
                 search.add(form, "a date")
         return uids, search
+
+
+def _united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return all values with the attribute in which each was met first."""
+    united: dict[str, str] = {}
+    for one in found:
+        united |= {text: name for text, name in one.items() if text not in united}
+    return united
 
 
 # --- reading --------------------------------------------------------------------------------------------

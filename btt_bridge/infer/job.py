@@ -49,11 +49,20 @@ def work(job: Job) -> Done:
     started_at, started = datetime.now(UTC), time.perf_counter()
     timings: dict[str, float] = {}
     shelf = parcel.Shelf(job.shelf_url)
-    instances = _opened(shelf, job)
-    timings["open"] = time.perf_counter() - started
-    set_threads(job.device, job.threads)
-    found = service.run(instances, job.device, timings)
-    instances.clear()
+    digest = job.offer.parcel_digest
+    if (shelf.size(digest) or 0) > job.bytes_max:
+        raise TooLargeError("the parcel is larger than this node takes")
+    with ThreadPoolExecutor(1) as beside, shelf.open(digest) as file, shelf.open(digest) as again:
+        # The seal vouches for every byte that is opened. The digest is what the receipt will say of the parcel, and
+        # is computed beside the work.
+        proof = beside.submit(parcel.digest_of, again)
+        instances = [content for _, content in parcel.members(file, job.key, bytes_max=job.bytes_max)]
+        timings["open"] = time.perf_counter() - started
+        set_threads(job.device, job.threads)
+        found = service.run(instances, job.device, timings)
+        instances.clear()
+        if proof.result() != digest:
+            raise SealBrokenError("the parcel's digest is not the one that was promised")
     started = time.perf_counter()
     key = parcel.new_key()
     with shelf.create() as draft:
@@ -75,15 +84,3 @@ def work(job: Job) -> Done:
         timings,
     )
 
-
-def _opened(shelf: parcel.Shelf, job: Job) -> list[bytearray]:
-    """Return the parcel's members; its digest is computed beside opening it, and proved before anybody sees them."""
-    digest = job.offer.parcel_digest
-    if (shelf.size(digest) or 0) > job.bytes_max:
-        raise TooLargeError("the parcel is larger than this node takes")
-    with ThreadPoolExecutor(1) as beside, shelf.open(digest) as file, shelf.open(digest) as again:
-        proof = beside.submit(parcel.digest_of, again)
-        instances = [content for _, content in parcel.members(file, job.key, bytes_max=job.bytes_max)]
-        if proof.result() != digest:
-            raise SealBrokenError("the parcel's digest is not the one that was promised")
-    return instances
