@@ -22,6 +22,8 @@ _log = log.logger("accept")
 
 #: The bell rings at most this often; whoever listens looks for everything new anyway.
 RING_EVERY_SECONDS = 0.05
+#: A commit waits so long for others to join it: less than it would cost them to need one of their own.
+JOIN_SECONDS_MAX = 0.001
 _COMPARE_BYTES = 1 << 20
 
 
@@ -42,11 +44,6 @@ class Intake:
         self, incoming: Incoming, sop_instance_uid: str, sop_class_uid: str, transfer_syntax_uid: str, sender: Sender
     ) -> None:
         """Return once the object is on stable storage and in the index, or was both before; else raise."""
-        try:
-            incoming.seal()
-        except CapacityError:
-            incoming.discard()
-            raise
         arrival = Arrival(
             sop_instance_uid,
             sop_class_uid,
@@ -58,6 +55,13 @@ class Intake:
             incoming.size_bytes,
             self._journal.clock.now(),
         )
+        self._commits.expect()
+        try:
+            incoming.seal()
+        except CapacityError:
+            self._commits.expect_no_more()
+            incoming.discard()
+            raise
         holder = self._commits.commit(arrival)
         if holder is None:
             self._ringer.ring()
@@ -105,20 +109,38 @@ class GroupCommit:
     """Index commits shared by the associations of a process, without a thread between them.
 
     Whoever finds nobody committing leads: it commits all that wait, wakes them, and hands the lead to the
-    first that came meanwhile. A lone association thus commits by itself at once; many share one commit.
+    first that came meanwhile. A lone association thus commits by itself at once; many share one commit, and
+    a leader gives those whose bytes are just being brought to disk a moment to join.
     """
 
     def __init__(self, journal: Journal, objects_max: int) -> None:
         self._journal = journal
         self._objects_max = objects_max
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[_Waiting] = deque()
         self._led = False
+        self._expected = 0
+
+    def expect(self) -> None:
+        """Announce an arrival; `commit` or `expect_no_more` must follow."""
+        with self._changed:
+            self._expected += 1
+
+    def expect_no_more(self) -> None:
+        """Take an announcement back."""
+        with self._changed:
+            self._not_expected()
+
+    def _not_expected(self) -> None:
+        self._expected -= 1
+        if not self._expected:
+            self._changed.notify()
 
     def commit(self, arrival: Arrival) -> Arrival | None:
-        """Return once the arrival is in the index (None), or with the arrival that holds its SOP Instance UID."""
+        """Return once an announced arrival is indexed (None), or with the arrival that holds its SOP Instance UID."""
         mine = _Waiting(arrival)
-        with self._lock:
+        with self._changed:
+            self._not_expected()
             self._waiting.append(mine)
             follow, self._led = self._led, True
         if follow:
@@ -131,10 +153,11 @@ class GroupCommit:
         return mine.holder
 
     def _lead(self) -> None:
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._expected, JOIN_SECONDS_MAX)
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._objects_max))]
         self._record(batch)
-        with self._lock:
+        with self._changed:
             following = self._waiting[0] if self._waiting else None
             self._led = following is not None
         for waiting in batch:

@@ -152,6 +152,46 @@ def test_commits_are_shared(door: Door, monkeypatch: pytest.MonkeyPatch) -> None
     assert sizes == [1, 9]
 
 
+def test_a_commit_waits_for_what_is_nearly_there(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object is in while another's bytes are still being brought to disk: both go into one commit."""
+    monkeypatch.setattr("btt_bridge.accept.intake.JOIN_SECONDS_MAX", 30)
+    sizes: list[int] = []
+    sealing, go_on = threading.Event(), threading.Event()
+    real_seal, real_record = Incoming.seal, door.journal.record_arrivals
+
+    def slow_seal(incoming: Incoming) -> None:
+        if not sealing.is_set():
+            sealing.set()
+            assert go_on.wait(30)
+        real_seal(incoming)
+
+    def record(arrivals: Sequence[Arrival]) -> list[Arrival | None]:
+        sizes.append(len(arrivals))
+        return real_record(arrivals)
+
+    monkeypatch.setattr(Incoming, "seal", slow_seal)
+    monkeypatch.setattr(door.journal, "record_arrivals", record)
+    commits = door.intake._commits
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(door.put, "1.2.1", b"x")
+        assert sealing.wait(30)
+        quick = threads.submit(door.put, "1.2.2", b"x")
+        wait_until(lambda: len(commits._waiting) == 1, "the second to wait for the first")
+        go_on.set()
+        for done in (slow, quick):
+            done.result(30)
+    assert sizes == [2]
+
+
+def test_a_commit_does_not_wait_for_what_never_comes(door: Door) -> None:
+    """An announced object that fails on its way, or takes too long, holds nobody up."""
+    door.intake._commits.expect()
+    door.put("1.2.1", b"x")
+    door.intake._commits.expect_no_more()
+    door.put("1.2.2", b"x")
+    assert len(door.journal.unread(10)) == 2
+
+
 def test_a_broken_index_refuses_and_keeps_the_file(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows whether the row was written, so nobody may remove the file; the next object is welcome."""
 

@@ -34,10 +34,10 @@ from tests.peers.server import Server, folder, free_port, listening, program, st
 
 #: Rows and columns of a 16-bit CT image: 39 kB and 526 kB as a file.
 SIDES = {"small": 138, "big": 512}
-#: Objects for each association, with Nagle's algorithm off at the sender.
+#: Objects for each association.
 OBJECTS = {("small", 1): 1200, ("small", 4): 600, ("big", 1): 300, ("big", 4): 120}
-#: The same with Nagle's algorithm on: what a receiver does 20 of in a second needs no more to be told.
-OBJECTS_NAGLE = {"ours": 300, "peer": 24}
+#: The same for a peer that stalls at each object: what takes 20 in a second needs no more to be told apart.
+OBJECTS_STALLED = 24
 MEMORY_OBJECTS = (2_000, 20_000)
 #: Listener processes, by associations: a second one pays with four senders on two cores, and not with one.
 PROCESSES = {1: 1, 4: 2}
@@ -256,10 +256,10 @@ def nagle_on(images: Images) -> list[dict[str, Any]]:
         peers = [running.enter_context(peer()) for peer in (orthanc, storescp)]
         listeners = {count: running.enter_context(ours(count)) for count in sorted(set(PROCESSES.values()))}
         for size, associations in OBJECTS:
-            with images.folders(size, associations, OBJECTS_NAGLE["ours"] // associations) as folders:
+            with images.folders(size, associations, OBJECTS[size, associations]) as folders:
                 rate = send(listeners[PROCESSES[associations]], folders, nagle=True)
             for peer in peers:
-                with images.folders(size, associations, OBJECTS_NAGLE["peer"]) as folders:
+                with images.folders(size, associations, OBJECTS_STALLED) as folders:
                     theirs = send(peer, folders, nagle=True)
                 measure = f"intake {size}, {_times(associations)}, Nagle on, objects/s"
                 measured.append(_row(measure, peer.name, rate, theirs, 20.0 if size == "small" else 10.0))
