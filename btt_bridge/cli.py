@@ -273,6 +273,7 @@ def web(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None
 def _start(settings_file: Path | None, with_parent: int = 0) -> config.Settings:
     settings = config.load(settings_file)
     log.configure(settings.log_level)
+    log.mute_others()
     if with_parent:
         from btt_bridge.isolate import die_with_parent
 

@@ -212,14 +212,13 @@ class Isolation:
             child.kill(self._fork_server)
 
 
-def die_with_parent() -> None:
-    """Have this process killed when its parent ends, however that ends; call it first thing.
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when its parent, the process of this number, ends; call it first thing.
 
     The kernel watches the parent's thread that started us, so that must be one that lasts.
     """
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:
         os._exit(1)  # it ended before it could be watched
 
 
@@ -356,6 +355,7 @@ def _serve_forks(descriptor: int) -> None:
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, pages that all children share
     children: set[int] = set()
+    own_pid = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 1)
         if not message:
@@ -365,7 +365,7 @@ def _serve_forks(descriptor: int) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _serve_jobs(socket.socket(fileno=descriptors[0]), prepare)
+                _serve_jobs(socket.socket(fileno=descriptors[0]), prepare, own_pid)
             os.close(descriptors[0])
             children.add(pid)
         elif (pid := int.from_bytes(message[1:], "little")) in children:
@@ -379,10 +379,10 @@ def _reaped(children: set[int]) -> set[int]:
 # --- in a child -------------------------------------------------------------------------------------------
 
 
-def _serve_jobs(wire: socket.socket, prepare: Callable[[], object] | None) -> None:
+def _serve_jobs(wire: socket.socket, prepare: Callable[[], object] | None, parent: int) -> None:
     """Work until the parent hangs up."""
     try:
-        _seclude()
+        _seclude(parent)
         reader, writer = wire.makefile("rb"), wire.makefile("wb")
         writer.write(os.getpid().to_bytes(_PID_BYTES, "little"))
         writer.flush()
@@ -402,9 +402,9 @@ def _serve_jobs(wire: socket.socket, prepare: Callable[[], object] | None) -> No
         os._exit(0)
 
 
-def _seclude() -> None:
+def _seclude(parent: int) -> None:
     """Die with the fork server, leave no core dump, say nothing, and be first when the machine runs out of memory."""
-    die_with_parent()
+    die_with_parent(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # C libraries print what they choke on.
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
 from typing import Any
 
 import structlog
@@ -42,7 +44,7 @@ def exception_name(_logger: WrappedLogger, _method: str, event_dict: EventDict) 
 
 
 def configure(level: str = "INFO") -> None:
-    """Write JSON lines to standard error; silence libraries that log what they see."""
+    """Write JSON lines to standard error."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -52,11 +54,32 @@ def configure(level: str = "INFO") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Asked for anew at each line: whoever replaces standard error gets what is written after that.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    for library in ("pynetdicom", "pydicom", "highdicom", "celery", "kombu", "uvicorn", "sqlalchemy"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+def mute_others() -> None:
+    """Let this process write nothing but our lines: texts of libraries, warnings and tracebacks quote what they saw."""
+    logging.captureWarnings(capture=True)
+    logging.getLogger().handlers[:] = [_Wordless(logging.ERROR)]
+    sys.excepthook = lambda _class, problem, _traceback: _uncaught(problem)
+    threading.excepthook = lambda caught: _uncaught(caught.exc_value)
+
+
+class _Wordless(logging.Handler):
+    """Says which library logged an error, in none of its words."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        problem = record.exc_info[1] if record.exc_info else None
+        logger(record.name.partition(".")[0]).warning("a library logged an error", exc_info=problem)
+
+
+def _uncaught(problem: BaseException | None) -> None:
+    frame = traceback.extract_tb(problem.__traceback__)[-1:] if problem is not None else []
+    where = {"file": frame[0].filename, "line": frame[0].lineno} if frame else {}
+    logger("log").error("uncaught", exc_info=problem, **where)
 
 
 def logger(stage: str) -> Any:

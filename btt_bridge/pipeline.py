@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import threading
@@ -59,8 +60,8 @@ from btt_bridge.vault import Vault
 _log = log.logger("pipeline")
 
 _READ_BATCH = 64
-#: A claim outlasts the longest single step; a worker that died is waited for this long.
-_CLAIM_SECONDS = 120
+#: Claims are renewed while their worker lives; one that died is waited for this long.
+_CLAIM_SECONDS = 15
 #: Failed tries at one step before the journey fails, where the failure may pass by itself.
 _TRIES_MAX = 8
 #: How often an offer that is out is asked after, besides what the exchange tells by itself.
@@ -96,10 +97,26 @@ class Pipeline:
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="sources")
         self._sources: dict[int, Future[report.Sources]] = {}
         self._judged: dict[int, Judged] = {}
+        self._claims: set[str] = set()
+        self._closed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_claims, name="claims", daemon=True)
+        self._keeper.start()
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop reading ahead and renewing claims; to be called once nobody works on a journey any more."""
+        self._closed.set()
+        self._keeper.join()
         self._ahead.shutdown(cancel_futures=True)
+
+    def _keep_claims(self) -> None:
+        """Renew the claims of steps that take long, so that only the dead are taken for dead."""
+        while not self._closed.wait(_CLAIM_SECONDS / 3):
+            try:
+                if held := self._claims.copy():
+                    self.tools.journal.renew(held, _CLAIM_SECONDS)
+            except Exception as problem:
+                # Whoever has lost a claim learns it at the end of the step.
+                _log.warning("claims could not be renewed", exc_info=problem)
 
     # --- what arrives -----------------------------------------------------------------------------------
 
@@ -144,7 +161,13 @@ class Pipeline:
         study = self.tools.journal.study(journey_id)
         wanted = assign.match(study, self.tools.routes)
         if isinstance(wanted, Route):
-            self.tools.preparations.begin(journey_id, study, wanted)
+            self._leave_out(self.tools.preparations.begin(journey_id, study, wanted))
+
+    def _leave_out(self, refused: Mapping[int, BridgeError]) -> None:
+        """Take objects out of use that cannot be stripped: each costs itself, and not its study."""
+        for instance_id, problem in refused.items():
+            _log.warning("object cannot be stripped", instance=instance_id, reason=str(problem))
+            self.tools.journal.record_flag(instance_id, "unreadable")
 
     # --- one journey ------------------------------------------------------------------------------------
 
@@ -156,6 +179,7 @@ class Pipeline:
             token = journal.claim(journey_id, _CLAIM_SECONDS)
             if token is None:
                 return
+            self._claims.add(token)
             self._wanted.discard(journey_id)
             due_at: datetime | None = self.tools.clock.now()
             try:
@@ -164,6 +188,7 @@ class Pipeline:
                 # A newer revision took it over; whoever looks next winds it up.
                 _log.info("overtaken", journey=journey_id)
             finally:
+                self._claims.discard(token)
                 journal.release(journey_id, token, due_at=due_at)
 
     def _walk(self, journey: Journey, token: str) -> datetime | None:
@@ -253,8 +278,10 @@ class Pipeline:
     def _deidentify(self, journey: Journey) -> _Outcome:
         tools = self.tools
         prepared = tools.preparations.finish(journey.id, tools.journal.study(journey.id), _route(journey))
+        self._leave_out(prepared.refused)
         tools.store.put(_slices_key(journey), json.dumps([to_body(one) for one in prepared.slices]).encode())
-        reason = f"{prepared.parcel.instances} instances stripped, proved and sealed"
+        left_out = f", {len(prepared.refused)} left out" if prepared.refused else ""
+        reason = f"{prepared.parcel.instances} instances stripped, proved and sealed{left_out}"
         facts = {"parcel": to_body(prepared.parcel), "locked_key": tools.dispatcher.keep(prepared.key)}
         return _Outcome(Event.STRIPPED, reason, facts)
 
@@ -277,7 +304,12 @@ class Pipeline:
             if answer["kind"] != "computed":
                 raise OfferExpiredError(f"the exchange says {answer['kind']}: {answer['body'].get('reason', '')}")
             return _Outcome(Event.COMPUTED, "", {"lease": answer["body"]["lease"]})
-        standing = tools.dispatcher.standing(offering.offer.offer_id)
+        try:
+            standing = tools.dispatcher.standing(offering.offer.offer_id)
+        except UnknownError:
+            # An exchange that has lost its memory, or another one in its place: the offer is as good there.
+            tools.dispatcher.offer(offering)
+            return tools.clock.now() + timedelta(seconds=_ASK_SECONDS)
         if standing["state"] in ("failed", "expired", "withdrawn"):
             raise OfferExpiredError(f"the exchange says {standing['state']}: {standing.get('reason', '')}")
         waited = tools.clock.now() - journey.changed_at
@@ -293,7 +325,8 @@ class Pipeline:
             judged = self._believed(journey)
         except (ResultRefusedError, SignatureError, SealBrokenError, LeaseLostError) as problem:
             self.tools.journal.note(journey.id, {"answer": None})
-            self.tools.dispatcher.refuse(offer_id, lease.fencing_token, str(problem))
+            with contextlib.suppress(LeaseLostError):  # the offer has gone on without us; the exchange tells how
+                self.tools.dispatcher.refuse(offer_id, lease.fencing_token, str(problem))
             return _Outcome(Event.REFUSED, str(problem))
         self.tools.dispatcher.accept(offer_id, lease.fencing_token)
         found = {"findings": len(judged.result.findings), "measurements": len(judged.result.measurements)}

@@ -40,6 +40,8 @@ class Prepared:
     key: bytes
     identity: Identity
     slices: tuple[Slice, ...]
+    #: Objects of the series that could not be stripped and are not in the parcel, and why, by number in the index.
+    refused: Mapping[int, BridgeError]
 
 
 def strip_and_examine(path: Path, uid_key: bytes, pseudonym: Pseudonym) -> tuple[Stripped, Examined]:
@@ -93,26 +95,32 @@ class Preparations:
         self._lock = threading.Lock()
         self._open: dict[int, _Preparation] = {}
 
-    def begin(self, journey_id: int, study: Study, route: Route) -> None:
-        """Make ready what has arrived of the series that `route` wants; a failure shows when it counts."""
+    def begin(self, journey_id: int, study: Study, route: Route) -> Mapping[int, BridgeError]:
+        """Make ready what has arrived of the series that `route` wants; a failure shows when it counts.
+
+        Returns the objects that cannot be stripped, by number in the index.
+        """
         try:
             preparation = self._for(journey_id, study, route)
             with preparation.lock:
-                self._add(preparation, _series(study, route))
+                return self._add(preparation, _series(study, route))
         except BridgeError as problem:
             _log.info("nothing is made ready early", journey=journey_id, error=type(problem).__name__)
             self.discard(journey_id)
+            return {}
 
     def finish(self, journey_id: int, study: Study, route: Route) -> Prepared:
         """Make ready what is missing, prove all of it, and close the parcel.
 
-        Raises HeldError where the study may not leave, and MalformedError where an object cannot be stripped.
+        Raises HeldError where the study may not leave, and MalformedError where no object can be stripped.
         """
         series = _series(study, route)
         preparation = self._for(journey_id, study, route)
         try:
             with preparation.lock:
-                self._add(preparation, series)
+                refused = self._add(preparation, series)
+                if not preparation.taken:
+                    raise MalformedError("no object of the series can be stripped")
                 preparation.proof.finish(preparation.identifying, preparation.pseudonym.shift_days)
                 sealed = preparation.sealing.close()
                 preparation.over = True
@@ -121,7 +129,7 @@ class Preparations:
         finally:
             self.discard(journey_id)
         parcel = Parcel(sealed.digest, sealed.digest, sealed.size_bytes, preparation.voxels, len(preparation.taken))
-        return Prepared(parcel, sealed.key, identity, tuple(preparation.slices))
+        return Prepared(parcel, sealed.key, identity, tuple(preparation.slices), refused)
 
     def discard(self, journey_id: int) -> None:
         """Drop what was made ready for a journey."""
@@ -157,19 +165,27 @@ class Preparations:
             self._open[journey_id] = preparation
         return preparation
 
-    def _add(self, preparation: _Preparation, series: Series) -> None:
-        """Strip and seal the instances that are not in the parcel yet."""
+    def _add(self, preparation: _Preparation, series: Series) -> Mapping[int, BridgeError]:
+        """Strip and seal the instances that are not in the parcel yet; return those that cannot be stripped, and why.
+
+        Raises HeldError where a person must look at one of them.
+        """
+        refused: dict[int, BridgeError] = {}
         if preparation.over:
-            return
+            return refused
         missing = [instance for instance in series.instances if instance.id not in preparation.taken]
         step = 8 * self._settings.isolation.processes
         for start in range(0, len(missing), step):
             # A few at a time, so that no more of the study is in memory than that.
             group = missing[start : start + step]
             for instance, answer in zip(group, self._stripped(preparation, group), strict=True):
+                if isinstance(answer, HeldError):
+                    raise type(answer)(f"{answer} (instance {instance.id})", advice=answer.advice)
                 if isinstance(answer, BridgeError):
-                    raise _named(answer, instance)
-                preparation.take(instance, *answer)
+                    refused[instance.id] = answer
+                else:
+                    preparation.take(instance, *answer)
+        return refused
 
     def _stripped(
         self, preparation: _Preparation, instances: Sequence[Instance]
@@ -189,10 +205,3 @@ def _series(study: Study, route: Route) -> Series:
     with contextlib.suppress(StopIteration):
         return next(one for one in study.series if one.series_instance_uid == route.series_instance_uid)
     raise MalformedError("the series of this route is not in the study")
-
-
-def _named(problem: BridgeError, instance: Instance) -> BridgeError:
-    """Say which object it was, by its number in the index."""
-    if isinstance(problem, HeldError):
-        return type(problem)(f"{problem} (instance {instance.id})", advice=problem.advice)
-    return MalformedError(f"instance {instance.id} could not be stripped: {problem}", advice=problem.advice)

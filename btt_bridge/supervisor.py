@@ -68,9 +68,9 @@ class Supervisor:
         names += ["work", "web"]
         names += ["node"] if self.settings.local_node else []
         options = ("--settings", str(self.settings_file)) if self.settings_file else ()
+        with_us = ("--with-parent", str(os.getpid()))
         return [
-            (name, (sys.executable, "-m", "btt_bridge.cli", name.split("-")[0], *options, "--with-parent"))
-            for name in names
+            (name, (sys.executable, "-m", "btt_bridge.cli", name.split("-")[0], *options, *with_us)) for name in names
         ]
 
     def _keep_alive(self, child: _Child, environment: Mapping[str, str], run_dir: Path) -> None:

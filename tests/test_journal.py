@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from btt_bridge.journal import Journal, StaleError
 from btt_bridge.journey import Event, State
 from btt_bridge.records import Arrival, Document, Header
@@ -143,3 +144,54 @@ def test_an_order_says_what_to_expect(journal: Journal) -> None:
     journal.expect("A1", 100)
     journal.expect("A1", 248)
     assert journal.expected("A1") == 248
+
+
+def copy_of(journal: Journal, clock: FakeClock, path: str) -> Arrival | None:
+    """Another object arrives with the SOP Instance UID of number 1; return what holds that UID, if anything does."""
+    again = Arrival("1.2.3.1", "1.2", "1.2", "CT2", "B", "::1", path, 9, clock.now())
+    (holder,) = journal.record_arrivals([again])
+    if holder is not None:
+        journal.record_conflict(again)
+    return holder
+
+
+def test_a_good_copy_takes_the_place_of_an_unreadable_one(journal: Journal, clock: FakeClock) -> None:
+    """What cannot be read holds its SOP Instance UID no longer: the sender may send it again, and that one is used."""
+    journey = arrive(journal, clock, 1)
+    (broken,) = journal.study(journey).instances
+    journal.record_flag(broken.id, "unreadable")
+    assert journal.study(journey).instances == ()
+    assert copy_of(journal, clock, "good.dcm") is None
+    assert [instance.arrival.path for instance in journal.unread(10)] == ["good.dcm"]
+    third = copy_of(journal, clock, "third.dcm")
+    assert third is not None
+    assert third.path == "good.dcm", "the good one is in use now"
+
+
+def test_a_copy_that_came_meanwhile_takes_the_place_too(journal: Journal, clock: FakeClock) -> None:
+    """A good copy that came before the first was found unreadable was flagged as a conflict; it is then read."""
+    journey = arrive(journal, clock, 1)
+    (broken,) = journal.study(journey).instances
+    for path in ("second.dcm", "third.dcm"):
+        assert copy_of(journal, clock, path) is not None
+    journal.record_flag(broken.id, "unreadable")
+    assert [instance.arrival.path for instance in journal.unread(10)] == ["second.dcm"]
+    assert sorted(instance.flag for instance in journal.flagged()) == ["conflict", "unreadable"]
+
+
+def test_a_claim_is_held_as_long_as_it_is_renewed(journal: Journal, clock: FakeClock) -> None:
+    """Renewed in time nobody else gets the journey; not renewed, somebody does, and the first cannot take it back."""
+    journey = arrive(journal, clock, 1)
+    token = journal.claim(journey, 10)
+    assert token is not None
+    for _ in range(3):
+        clock.advance(9)
+        journal.renew([token], 10)
+        assert journal.claim(journey, 10) is None
+        assert journal.due(10) == []
+    clock.advance(11)
+    other = journal.claim(journey, 10)
+    assert other is not None
+    journal.renew([token], 60)
+    clock.advance(11)
+    assert journal.due(10) == [journey], "the lost claim was not renewed"

@@ -11,6 +11,7 @@ from btt_bridge.infer import main
 if __name__ == "__main__":
     settings = config.load()
     log.configure(settings.log_level)
+    log.mute_others()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
