@@ -83,4 +83,3 @@ def work(job: Job) -> Done:
         datetime.now(UTC),
         timings,
     )
-

@@ -107,9 +107,7 @@ class Bridge:
         """Return the revisions of a study, oldest first."""
         return self.journal.find(study_uid)
 
-    def until(
-        self, study_uid: str, state: State, *, revision: int = 1, seconds: float = STUDY_SECONDS_MAX
-    ) -> Journey:
+    def until(self, study_uid: str, state: State, *, revision: int = 1, seconds: float = STUDY_SECONDS_MAX) -> Journey:
         """Wait until a revision of a study is in this state and return it; it must not come to rest in another."""
 
         def there() -> Journey | None:

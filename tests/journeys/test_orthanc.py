@@ -118,5 +118,7 @@ def test_own_results_coming_round_start_nothing(shared: Bridge, shared_pacs: Ort
     shared.until(other.study_uid, State.SETTLED)
     assert [one.id for one in shared.journeys(sample.study_uid)] == [journey.id]
     assert len(shared.charges(journey)) == 1
-    mine = {one for series in shared_pacs.find("Series", StudyInstanceUID=sample.study_uid) for one in series["Instances"]}
+    mine = {
+        one for series in shared_pacs.find("Series", StudyInstanceUID=sample.study_uid) for one in series["Instances"]
+    }
     assert mine <= held, "nothing was sent to the PACS a second time under another UID"
