@@ -1,4 +1,4 @@
-"""Pulling the plug: the bridge's processes are killed at random moments, and nothing acknowledged is lost or doubled."""
+"""Pulling the plug: processes of the bridge are killed at random, and nothing acknowledged is lost or doubled."""
 
 from __future__ import annotations
 
