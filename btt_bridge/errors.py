@@ -37,7 +37,8 @@ BridgeError
     ├── UnknownHoldError
     ├── OverdrawnError
     ├── KeyConflictError
-    └── HoldResolvedError
+    ├── HoldResolvedError
+    └── RateUnavailableError (transient)
 
 A docstring is the default message. No message carries a value taken from a patient's data: say which
 attribute, never what it held. Doors translate at the edge from `dicom_status` and `http_status`.
@@ -259,3 +260,10 @@ class KeyConflictError(LedgerError):
 
 class HoldResolvedError(LedgerError):
     """The hold was posted, voided or expired before."""
+
+
+class RateUnavailableError(LedgerError):
+    """No exchange rate may be used now: too few sources, too old, or too far apart."""
+
+    transient = True
+    http_status = 503

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from btt_bridge.errors import UnknownError
-from btt_bridge.records import Result
+from btt_bridge.records import PaymentOrder, RateObservation, Result, Statement
 
 
 class Service(Protocol):
@@ -46,6 +47,31 @@ class EventSink(Protocol):
         """Make one event durable at the other side, or raise; the outbox then tries again."""
 
 
+class SettlementRail(Protocol):
+    """Brings money to bank accounts; entry point group `btt_bridge.rails`, each made with the place it works on.
+
+    Handing over is not paying: an order is paid when a statement confirms it, and not before.
+    """
+
+    def submit(self, message: str, orders: Sequence[PaymentOrder], at: datetime) -> None:
+        """Hand over orders under a message's name, once: the same name again, even after a crash, changes nothing."""
+
+    def statements(self) -> Sequence[Statement]:
+        """Return what the other side has said and nobody has acknowledged yet; the same may come again."""
+
+    def acknowledge(self, name: str) -> None:
+        """Note that everything in a statement is in the books."""
+
+
+class RateSource(Protocol):
+    """Somebody who says what a currency costs; entry point group `btt_bridge.rates`, each made with its place."""
+
+    name: str
+
+    def rate(self, base: str, quote: str) -> RateObservation | None:
+        """Return the newest rate of a pair of ISO 4217 codes, or None; whether it is good is judged elsewhere."""
+
+
 class PixelTextDetector(Protocol):
     """Says whether an instance's pixels may carry text; the default trusts only what cannot."""
 
@@ -60,8 +86,24 @@ def services() -> dict[str, Service]:
 
 def service(name: str) -> Service:
     """Return one service; raise UnknownError where it is not installed."""
-    for point in entry_points(group="btt_bridge.services"):
+    found: Service = _load("btt_bridge.services", name)()
+    return found
+
+
+def rail(name: str, place: str) -> SettlementRail:
+    """Return a rail that works on a place, such as a folder; raise UnknownError where it is not installed."""
+    found: SettlementRail = _load("btt_bridge.rails", name)(place)
+    return found
+
+
+def rate_source(name: str, place: str) -> RateSource:
+    """Return a source of rates that reads a place, such as a file; raise UnknownError where it is not installed."""
+    found: RateSource = _load("btt_bridge.rates", name)(place)
+    return found
+
+
+def _load(group: str, name: str) -> Any:
+    for point in entry_points(group=group):
         if point.name == name:
-            found: Service = point.load()()
-            return found
-    raise UnknownError("this service is not installed here")
+            return point.load()
+    raise UnknownError(f"nothing by that name is installed as one of {group}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, TypeVar, get_type_hints
 
 from btt_bridge.errors import MalformedError
@@ -433,6 +436,73 @@ class Charge:
     size_bytes: int
     urgency: Urgency
     hardware: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateObservation:
+    """What one source said that one unit of `base` costs in units of `quote`, and when it was so."""
+
+    source: str
+    base: str
+    quote: str
+    rate: Fraction
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _aware(self.at)
+        if type(self.rate) is not Fraction or self.rate <= 0:
+            raise ValueError("a rate is a positive fraction")
+
+
+@dataclass(frozen=True, slots=True)
+class BankAccount:
+    """Where a rail takes money from or brings it to."""
+
+    holder: str
+    #: An IBAN, or the bank's own number.
+    number: str
+    bic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOrder:
+    """One payment that a rail is asked to make; its id comes back with the confirmation."""
+
+    id: str
+    amount: Amount
+    debtor: BankAccount
+    creditor: BankAccount
+
+
+class Outcome(StrEnum):
+    """What became of an order."""
+
+    BOOKED = "booked"  # the bank has paid it
+    RETURNED = "returned"  # the money came back, or never left
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a rail's other side says of one order; amounts as it wrote them, for it may be wrong."""
+
+    order: str
+    outcome: Outcome
+    value: Decimal
+    currency: str
+    #: Why it was returned, as ISO 20022 codes it, such as AC04; "" where it was booked, or nobody said why.
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Z0-9]{0,4}", self.reason):
+            raise ValueError("a reason is a code of at most four capital letters and digits")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One message of a rail's other side."""
+
+    name: str
+    confirmations: tuple[Confirmation, ...]
 
 
 # --- as JSON --------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
-from btt_bridge.records import Code, Measurement, Result
+from btt_bridge.records import Code, Confirmation, Measurement, PaymentOrder, RateObservation, Result, Statement
 
 
 @dataclass
@@ -52,6 +53,47 @@ class MemorySink:
             self.failures_left -= 1
             raise OSError("the sink is down")
         self.events.append(event)
+
+
+@dataclass
+class MemoryRail:
+    """A settlement rail that keeps what it is handed, and says of it what it is told to."""
+
+    messages: dict[str, tuple[PaymentOrder, ...]] = field(default_factory=dict)
+    waiting: dict[str, Statement] = field(default_factory=dict)
+    failures_left: int = 0
+
+    def submit(self, message: str, orders: Sequence[PaymentOrder], at: datetime) -> None:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise OSError("the rail is down")
+        if self.messages.setdefault(message, tuple(orders)) != tuple(orders):
+            raise ValueError("the same message with other orders")
+
+    def statements(self) -> Sequence[Statement]:
+        return list(self.waiting.values())
+
+    def acknowledge(self, name: str) -> None:
+        self.waiting.pop(name, None)
+
+    def say(self, *confirmations: Confirmation) -> None:
+        """Let the other side send a statement."""
+        name = f"statement-{len(self.waiting) + 1}"
+        self.waiting[name] = Statement(name, confirmations)
+
+
+@dataclass
+class SetRates:
+    """A source that says what it is told to."""
+
+    name: str
+    observations: dict[tuple[str, str], RateObservation] = field(default_factory=dict)
+
+    def set(self, base: str, quote: str, rate: str, at: datetime) -> None:
+        self.observations[base, quote] = RateObservation(self.name, base, quote, Fraction(rate), at)
+
+    def rate(self, base: str, quote: str) -> RateObservation | None:
+        return self.observations.get((base, quote))
 
 
 @dataclass(frozen=True)

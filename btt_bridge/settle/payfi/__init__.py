@@ -1,0 +1,49 @@
+"""payfi: what is owed for care, paid within hours.
+
+In: FHIR Claim, Invoice and PaymentNotice, and what a bank confirms. Out: postings in the ledger, payment orders for a
+rail, FHIR PaymentReconciliation and PaymentNotice, and a signed event for each fact. Wrong: `OverdrawnError` beyond
+what a payer has, `RateUnavailableError` without a rate that may be used, `KeyConflictError` for a document that asked
+for something else before; asking twice is never wrong, and changes nothing.
+"""
+
+from pathlib import Path
+
+from btt_bridge.config import Settings
+from btt_bridge.errors import MappingError
+from btt_bridge.ledger import Ledger
+from btt_bridge.settle.payfi import participants, policy
+from btt_bridge.settle.payfi.clearing import Clearing, Standing, State
+from btt_bridge.settle.payfi.instructions import PaymentInstruction, Reader, parse
+from btt_bridge.settle.payfi.rates import Desk, Quote
+from btt_bridge.settle.payfi.reconcile import ServiceLevel, reconcile, run, service_level
+
+__all__ = [
+    "Clearing",
+    "Desk",
+    "PaymentInstruction",
+    "Quote",
+    "Reader",
+    "ServiceLevel",
+    "Standing",
+    "State",
+    "check",
+    "open_clearing",
+    "parse",
+    "reconcile",
+    "run",
+    "service_level",
+]
+
+
+def check(folder: Path) -> list[MappingError]:
+    """Return everything that is wrong with the rules and participants in a folder of mappings; without it, nothing."""
+    home = folder / "payfi"
+    return [*policy.check(home), *participants.check(home / "participants")] if home.is_dir() else []
+
+
+def open_clearing(settings: Settings, ledger: Ledger) -> Clearing:
+    """Return the clearing house by the hospital's mappings, with the accounts it needs open in the ledger."""
+    home = settings.mappings_dir / "payfi"
+    clearing = Clearing(ledger, policy.load(home), participants.load(home / "participants"))
+    clearing.open()
+    return clearing
