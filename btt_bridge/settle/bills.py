@@ -1,0 +1,265 @@
+"""The bills as the book tells them: what one came to, and all that a month saw of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, tzinfo
+from typing import Any, Final
+
+from btt_bridge.errors import InvalidAmountError, RefusedError
+from btt_bridge.ledger import Ledger, Notice, Posting
+from btt_bridge.money import BTT, POINTS, Amount, Asset
+from btt_bridge.records import Urgency
+from btt_bridge.settle import events, meters
+from btt_bridge.settle.billing import Billing, State, history
+from btt_bridge.settle.meters import Reading
+from btt_bridge.settle.splits import CONTRIBUTORS
+
+_MONTH: Final = re.compile(r"\d{4}-\d{2}")
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A calendar month, as a time zone has it."""
+
+    first: date
+    zone: tzinfo = UTC
+
+    @classmethod
+    def parse(cls, text: str, zone: tzinfo = UTC) -> Month:
+        """Read "2026-01"; raise RefusedError for what is no month."""
+        try:
+            if not _MONTH.fullmatch(text):
+                raise ValueError
+            return cls(date.fromisoformat(f"{text}-01"), zone)
+        except ValueError:
+            raise RefusedError("a month is written as 2026-01") from None
+
+    @property
+    def start(self) -> datetime:
+        return datetime(self.first.year, self.first.month, 1, tzinfo=self.zone)
+
+    @property
+    def end(self) -> datetime:
+        """The first instant that is not in it."""
+        year, month = divmod(self.first.year * 12 + self.first.month, 12)
+        return datetime(year, month + 1, 1, tzinfo=self.zone)
+
+    def __str__(self) -> str:
+        return f"{self.first:%Y-%m}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One bill: what it names is opaque outside the hospital, and there is no patient in it."""
+
+    #: The study's key is a keyed digest; it stays inside. `reference` is what everybody else may see.
+    key: str
+    reference: str
+    service: str
+    state: State
+    #: The posting that this is read from, and when it was made.
+    posting: int
+    at: datetime
+    amount: Amount
+    price_list: str
+    urgency: Urgency
+    hardware: str
+    #: Who did the work; "" while it is only held.
+    node: str
+    #: What the meters read; None where nobody read them.
+    reading: Reading | None = None
+
+    @property
+    def study_key(self) -> str:
+        return self.key.split(":")[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """A charge that was taken back."""
+
+    bill: Bill
+    posting: int
+    at: datetime
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the hospital's account of one asset did in a month; below zero it owes."""
+
+    asset: Asset
+    opening: int
+    charged: int
+    refunded: int
+    paid: int
+
+    @property
+    def closing(self) -> int:
+        return self.opening - self.charged + self.refunded + self.paid
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """All that a month saw of one hospital's bills, in the order of the book."""
+
+    hospital: str
+    month: Month
+    charges: tuple[Bill, ...]
+    #: Of bills of this month and of earlier ones.
+    refunds: tuple[Refund, ...]
+    accounts: tuple[Account, ...]
+
+
+def find(billing: Billing, study_key: str, service: str) -> Bill | None:
+    """Return a bill as it stands, or None where nothing was ever held or charged."""
+    ledger, hospital = billing.ledger, billing.hospital
+    state = billing.standing(study_key, service).state
+    ids = dict.fromkeys(transfer.posting for transfer in history(ledger, hospital, study_key, service))
+    found = [posting for at in ids for posting in ledger.postings(at - 1, 1)]
+    sources = [posting for posting in found if len(posting.key.split(":")) == 3] or [
+        posting for posting in found if posting.key.split(":")[-1].isdigit()
+    ]
+    if not sources:
+        return None
+    (notice,) = ledger.notices(sources[-1].id - 1, 1)
+    (bill,) = _metered(ledger, hospital, [_bill(sources[-1], notice, state)])
+    return bill
+
+
+def activity(billing: Billing, month: Month) -> Activity:
+    """Read a month of one hospital's bills from the book, and from nothing else."""
+    ledger, hospital = billing.ledger, billing.hospital
+    seen = _Seen({billing.payable(asset): asset for asset in _assets(billing)})
+    for posting, notice in entries(ledger, before(ledger, month.start)):
+        seen.add(posting, notice if posting.issuer == hospital else None, inside=posting.at < month.end)
+    charges = _metered(ledger, hospital, seen.bills())
+    refunds = _refunds(ledger, hospital, [one for one in seen.refunds if one[0].at < month.end])
+    accounts = []
+    for payable, asset in seen.payables.items():
+        accounts.append(
+            Account(
+                asset=asset,
+                opening=ledger.balance(payable).units - seen.moved[payable],
+                charged=_sum([bill.amount for bill in charges], asset),
+                refunded=_sum([refund.bill.amount for refund in refunds], asset),
+                paid=seen.paid[payable],
+            )
+        )
+    return Activity(hospital, month, tuple(charges), tuple(refunds), tuple(accounts))
+
+
+class _Seen:
+    """What a walk through the book from the start of a month to its end has met."""
+
+    def __init__(self, payables: Mapping[str, Asset]) -> None:
+        self.payables = payables
+        self.charges: list[tuple[Posting, Notice]] = []
+        self.refunds: list[tuple[Posting, Notice]] = []
+        #: What the accounts changed by since the month began, and what was paid into them within it.
+        self.moved = dict.fromkeys(payables, 0)
+        self.paid = dict.fromkeys(payables, 0)
+
+    def add(self, posting: Posting, notice: Notice | None, *, inside: bool) -> None:
+        _add(self.moved, posting)
+        if notice is None:
+            return
+        if notice.type == events.REFUNDED:
+            self.refunds.append((posting, notice))
+        elif notice.type == events.CHARGED and inside:
+            self.charges.append((posting, notice))
+        elif notice.type == events.PAID and inside:
+            _add(self.paid, posting)
+
+    def bills(self) -> list[Bill]:
+        """Return the month's charges as they stand today."""
+        back = {notice.data["bill"] for _, notice in self.refunds}
+        states = [State.REFUNDED if notice.data["bill"] in back else State.CHARGED for _, notice in self.charges]
+        return [_bill(*one, state) for one, state in zip(self.charges, states, strict=True)]
+
+
+def before(ledger: Ledger, at: datetime) -> int:
+    """Return the last posting before an instant, 0 where there is none; time in the book never goes back."""
+    newest = ledger.latest(1)
+    low, high = 0, newest[0].posting if newest else 0
+    while low < high:
+        middle = (low + high) // 2
+        (found,) = ledger.postings(middle, 1)
+        if found.at < at:
+            low = found.id
+        else:
+            high = middle
+    return low
+
+
+def entries(ledger: Ledger, after: int) -> Iterator[tuple[Posting, Notice | None]]:
+    """Yield every posting behind one with the event that tells of it, in the order of the book."""
+    while page := ledger.postings(after, _PAGE):
+        # A posting tells at most one event, so that these reach as far as the page.
+        told = {notice.position: notice for notice in ledger.notices(after, _PAGE)}
+        for posting in page:
+            yield posting, told.get(posting.id)
+        after = page[-1].id
+
+
+def in_currency(amount: Amount) -> str:
+    """Return an amount as a decimal; raise InvalidAmountError for what is no currency of ISO 4217."""
+    if amount.asset.code in (BTT.code, POINTS.code):
+        raise InvalidAmountError(f"{amount.asset.code} is not a currency: billing systems take ISO 4217 only")
+    return amount.decimal
+
+
+def _add(sums: dict[str, int], posting: Posting) -> None:
+    for transfer in posting.transfers:
+        if transfer.kind in ("move", "post"):
+            for name, units in ((transfer.debit, -transfer.amount.units), (transfer.credit, transfer.amount.units)):
+                if name in sums:
+                    sums[name] += units
+
+
+def _sum(amounts: Sequence[Amount], asset: Asset) -> int:
+    return sum(amount.units for amount in amounts if amount.asset == asset)
+
+
+def _bill(posting: Posting, notice: Notice, state: State) -> Bill:
+    """Read a bill from its hold or its charge."""
+    data: Mapping[str, Any] = notice.data
+    key = ":".join(posting.key.split(":")[:3])
+    earners = [share["account"] for share in data.get("shares", ()) if share["party"] == CONTRIBUTORS]
+    return Bill(
+        key=key,
+        reference=data["bill"],
+        service=key.split(":")[2],
+        state=state,
+        posting=posting.id,
+        at=posting.at,
+        amount=Amount(int(data["amount"]["units"]), Asset(data["amount"]["asset"], data["amount"]["scale"])),
+        price_list=data["price_list"],
+        urgency=Urgency(data["urgency"]),
+        hardware=data["hardware"],
+        node=earners[0].split(":")[1] if earners else "",
+    )
+
+
+def _refunds(ledger: Ledger, hospital: str, found: Sequence[tuple[Posting, Notice]]) -> list[Refund]:
+    keys = [posting.key.removesuffix(":refund") for posting, _ in found]
+    charged = {posting.key: posting for posting in ledger.find_all(hospital, keys)}
+    refunds = []
+    for (posting, notice), key in zip(found, keys, strict=True):
+        (told,) = ledger.notices(charged[key].id - 1, 1)
+        refunds.append(Refund(_bill(charged[key], told, State.REFUNDED), posting.id, posting.at, notice.data["cause"]))
+    return refunds
+
+
+def _metered(ledger: Ledger, hospital: str, bills: Sequence[Bill]) -> list[Bill]:
+    """Return bills with what the meters read for them."""
+    read = meters.readings(ledger, hospital, [bill.key for bill in bills])
+    return [replace(bill, reading=read.get(bill.key)) for bill in bills]
+
+
+def _assets(billing: Billing) -> list[Asset]:
+    return sorted({version.asset for version in billing.prices}, key=str)

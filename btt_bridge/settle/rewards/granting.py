@@ -1,0 +1,272 @@
+"""From a clinical act to points: once for each fact, within caps, with consent, and back when it is retracted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
+from btt_bridge.isolate import Isolation
+from btt_bridge.ledger import Posting
+from btt_bridge.money import POINTS
+from btt_bridge.settle import dated
+from btt_bridge.settle.rewards.claims import Claim, Claims
+from btt_bridge.settle.rewards.conditions import Verdict, judge
+from btt_bridge.settle.rewards.consent import covers
+from btt_bridge.settle.rewards.events import Cause, Grant
+from btt_bridge.settle.rewards.program import Program, Rule, Tier
+from btt_bridge.settle.rewards.resources import Limits, Resource, day_of, rank, read
+from btt_bridge.settle.rewards.wallets import Change, Wallet, Wallets
+
+_YEAR = timedelta(days=365)
+# How far a source's clock, or its time zone, may be ahead of ours.
+_AHEAD = timedelta(days=1)
+
+
+class Answer(StrEnum):
+    """What became of a rule on a resource."""
+
+    GRANTED = "granted"
+    STANDS = "stands"  # it was granted before
+    REVERSED = "reversed"
+    UNMET = "unmet"
+    UNCLEAR = "unclear"  # the condition has no answer of true or false
+    SUPERSEDED = "superseded"  # a newer version was seen
+    NO_DAY = "no-day"
+    NOT_YET = "not-yet"
+    TOO_LATE = "too-late"
+    NO_CONSENT = "no-consent"
+    COOLING = "cooling"
+    CAPPED = "capped"
+    BUDGET = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An answer, and the points that it moved."""
+
+    rule: str
+    answer: Answer
+    points: int = 0
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What one clinic's patients earn."""
+
+    wallets: Wallets
+    claims: Claims
+    programs: Sequence[Program]
+    #: Where strangers' resources are judged.
+    isolation: Isolation
+    limits: Limits
+
+    def open(self) -> None:
+        """Open the account that points come from; what the program of today may give out is its limit."""
+        budget = self._program().budget
+        self.wallets.ledger.open_account(self.wallets.issued, POINTS, credit_limit=budget)
+
+    def consider(self, body: Mapping[str, Any], consents: Sequence[Mapping[str, Any]] = ()) -> list[Decision]:
+        """Take in one version of a resource, with the patient's consents as the EHR has them now.
+
+        Grants what it earns, takes back what it does not earn any more, and says why for each rule. Versions may come
+        in any order and any number of times. Raises MalformedError, TooLargeError or an IsolationError for what nobody
+        should look at, and KeyConflictError for a version that was seen with another content; then nothing was granted.
+        """
+        resource, given = read(body, self.limits), self._read_consents(consents)
+        rules = {
+            f"{program.name}/{rule.name}": rule
+            for program in self.programs
+            for rule in program.rules
+            if rule.act.resource == resource.kind
+        }
+        if not rules:
+            return []
+        questions = tuple(rule.act.question for rule in rules.values())
+        judged = () if resource.retracted else self.isolation.run(judge, resource.content, questions)
+        verdicts = dict(zip(rules, judged, strict=not resource.retracted))
+        claim = self._claim(resource, verdicts)
+        self.claims.put(claim)
+        decisions = self._withdraw(claim.fact)
+        if not self._is_newest(claim):
+            return [*decisions, Decision("", Answer.SUPERSEDED)]
+        program = self._program()
+        for rule in program.rules:
+            if verdict := verdicts.get(f"{program.name}/{rule.name}"):
+                decisions.append(self._decide(program, rule, verdict, claim, given, resource.patient))
+        if not self._is_newest(claim):  # a newer version came by meanwhile, and may not have seen these
+            decisions += self._withdraw(claim.fact)
+        return decisions
+
+    def retract(self, reference: str, updated: datetime, version: str) -> list[Decision]:
+        """Take back all that was granted for a resource, as Appointment/17, that was deleted and has no body left."""
+        self._check_moment(updated)
+        fact = self.wallets.opaque(reference)[:32]
+        known = self.claims.of(fact)
+        # What was never seen may still come, from before it was deleted; it must then find this.
+        patient = known[0].patient if known else self.wallets.opaque("nobody")
+        digest = self.wallets.opaque("deleted")
+        self.claims.put(Claim(fact, patient, rank(updated, version), digest, True, frozenset()))
+        return self._withdraw(fact)
+
+    def expire(self, patient: str) -> int:
+        """Take a patient's points that have waited too long; return how many."""
+        lifetime = timedelta(days=self._program().expire_days)
+        posting = self.wallets.change(patient, lambda wallet, _: self.wallets.expire(wallet, lifetime))
+        return posting.transfers[0].amount.units if posting else 0
+
+    def sweep(self, after: str = "", limit: int = 500) -> str:
+        """Expire the points of the next patients; return where to go on, or "" behind the last."""
+        names = self.wallets.names(after, limit)
+        for patient in names:
+            self.expire(patient)
+        return names[-1] if len(names) == limit else ""
+
+    def discount(self, patient: str, insurer: str, consents: Sequence[Mapping[str, Any]]) -> Tier:
+        """Return the tier that a patient, by reference, has reached with an insurer by the points of the last year.
+
+        Raises RefusedError without the patient's consent, and UnknownError for an unknown insurer.
+        """
+        program, now = self._program(), self.wallets.ledger.now()
+        if insurer not in program.insurers:
+            raise UnknownError("no insurer has this name")
+        if not self._consented(program, self._read_consents(consents), patient, [now.date()]):
+            raise RefusedError("the patient has not agreed to this")
+        earned = self.wallets.read(self.wallets.opaque(patient)).earned(now - _YEAR)
+        reached = [tier for tier in program.insurers[insurer].tiers if tier.points <= earned]
+        return reached[-1]
+
+    # --- facts ------------------------------------------------------------------------------------------
+
+    def _program(self) -> Program:
+        return dated.in_force(self.programs, self.wallets.ledger.now().date())
+
+    def _check_moment(self, updated: datetime) -> None:
+        if updated > self.wallets.ledger.now() + _AHEAD:
+            raise RefusedError("lastUpdated is in the future, and would hide every later version")
+
+    def _claim(self, resource: Resource, verdicts: Mapping[str, Verdict]) -> Claim:
+        self._check_moment(resource.updated)
+        return Claim(
+            fact=self.wallets.opaque(resource.reference)[:32],
+            patient=self.wallets.opaque(resource.patient),
+            rank=resource.rank,
+            digest=self.wallets.opaque(resource.content.decode()),
+            retracted=resource.retracted,
+            unmet=frozenset(name for name, verdict in verdicts.items() if not verdict.holds),
+        )
+
+    def _is_newest(self, claim: Claim) -> bool:
+        newest = self.claims.of(claim.fact)[0]
+        return (newest.rank, newest.patient) == (claim.rank, claim.patient)
+
+    # --- taking back ------------------------------------------------------------------------------------
+
+    def _withdraw(self, fact: str) -> list[Decision]:
+        """Take back every grant for a fact that its newest version does not bear out."""
+        claims = self.claims.of(fact)
+        decisions = []
+        for claim in claims:
+            for grant in self.wallets.read(claim.patient).standing(fact):
+                cause = _cause(grant, claim, claims[0])
+                if cause and self._take_back(claim.patient, grant.reward, cause):
+                    decisions.append(Decision(grant.rule, Answer.REVERSED, grant.points))
+        return decisions
+
+    def _take_back(self, patient: str, reward: str, cause: Cause) -> Posting | None:
+        def plan(wallet: Wallet, _: str) -> Change | None:
+            standing = wallet.grants.get(reward)
+            return self.wallets.reverse(wallet, standing[0], cause) if standing else None
+
+        return self.wallets.change(patient, plan)
+
+    # --- granting ---------------------------------------------------------------------------------------
+
+    def _decide(
+        self,
+        program: Program,
+        rule: Rule,
+        verdict: Verdict,
+        claim: Claim,
+        consents: Sequence[Resource],
+        patient: str,
+    ) -> Decision:
+        """Grant what one rule gives for the newest version of a fact, or say why not."""
+        if not verdict.holds:
+            return Decision(rule.name, Answer.UNCLEAR if verdict.holds is None else Answer.UNMET)
+        if any(grant.rule == rule.name for grant in self.wallets.read(claim.patient).standing(claim.fact)):
+            return Decision(rule.name, Answer.STANDS)
+        day, today = day_of(verdict.day), self.wallets.ledger.now().date()
+        if day is None:
+            return Decision(rule.name, Answer.NO_DAY)
+        if day > today + _AHEAD:
+            return Decision(rule.name, Answer.NOT_YET)
+        if (today - day).days > program.late_days_max:
+            return Decision(rule.name, Answer.TOO_LATE)
+        if not self._consented(program, consents, patient, [min(day, today), today]):
+            return Decision(rule.name, Answer.NO_CONSENT)
+        return self._grant(program, rule, claim, day)
+
+    def _read_consents(self, bodies: Sequence[Mapping[str, Any]]) -> list[Resource]:
+        consents = [read(body, self.limits) for body in bodies]
+        if any(consent.kind != "Consent" for consent in consents):
+            raise RefusedError("this is no Consent")
+        return consents
+
+    def _consented(self, program: Program, consents: Sequence[Resource], patient: str, days: Sequence[date]) -> bool:
+        """Keep the consents of the kind that the program asks for, judged as strangers' resources too."""
+        fitting = [
+            consent for consent in consents if self.isolation.run(judge, consent.content, (program.consent,))[0].holds
+        ]
+        return covers(fitting, patient, days)
+
+    def _grant(self, program: Program, rule: Rule, claim: Claim, day: date) -> Decision:
+        def plan(wallet: Wallet, reward: str) -> Change | Answer:
+            if any(grant.rule == rule.name for grant in wallet.standing(claim.fact)):
+                return Answer.STANDS
+            if refusal := self._limit(program, rule, wallet, day):
+                return refusal
+            slot = self._slot(wallet.patient, rule, day)
+            grant = Grant(reward, claim.fact, rule.name, program.name, slot, rule.points)
+            return self.wallets.grant(wallet, grant)
+
+        try:
+            answer = self.wallets.change(claim.patient, plan)
+        except OverdrawnError:
+            return Decision(rule.name, Answer.BUDGET)
+        if isinstance(answer, Answer):
+            return Decision(rule.name, answer)
+        return Decision(rule.name, Answer.GRANTED, rule.points)
+
+    def _limit(self, program: Program, rule: Rule, wallet: Wallet, day: date) -> Answer | None:
+        """Return what stands against another grant of a rule for an act on this day."""
+        since = self.wallets.ledger.now() - timedelta(days=program.patient_days)
+        if wallet.earned(since) + rule.points > program.patient_points:
+            return Answer.CAPPED
+        taken = {grant.slot for grant, _ in wallet.grants.values() if grant.rule == rule.name}
+        span = max(rule.cooldown_days, rule.cap_days) if taken else 0
+        offsets = [
+            offset
+            for offset in range(1 - span, span)
+            if self._slot(wallet.patient, rule, day + timedelta(days=offset)) in taken
+        ]
+        if any(abs(offset) < rule.cooldown_days for offset in offsets):
+            return Answer.COOLING
+        near = sorted([0, *offsets])
+        crowded = zip(near, near[rule.cap_times :], strict=False)
+        return Answer.CAPPED if any(last - first < rule.cap_days for first, last in crowded) else None
+
+    def _slot(self, patient: str, rule: Rule, day: date) -> str:
+        return self.wallets.opaque(f"{patient}:{rule.name}:{day.isoformat()}")[:32]
+
+
+def _cause(grant: Grant, claim: Claim, newest: Claim) -> Cause | None:
+    """Return why a grant to the patient of `claim` does not stand any more, or None."""
+    if newest.patient != claim.patient:
+        return Cause.REASSIGNED
+    if newest.retracted:
+        return Cause.RETRACTED
+    return Cause.EDITED if f"{grant.program}/{grant.rule}" in newest.unmet else None

@@ -1,0 +1,77 @@
+"""A clinic's rewards on either engine, with resources of the shipped samples to change at will."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from btt_bridge.config import Settings
+from btt_bridge.isolate import Isolation
+from btt_bridge.ledger import Ledger, audit
+from btt_bridge.settle.rewards import Incentives, open_incentives
+from btt_bridge.testing import FakeClock
+
+ROOT = Path(__file__).parents[3]
+SAMPLES = ROOT / "mappings" / "rewards" / "samples"
+
+Make = Callable[..., dict[str, Any]]
+
+
+def key_of(text: str) -> str:
+    return hmac.new(b"the clinic's key", text.encode(), hashlib.sha256).hexdigest()
+
+
+def sample(name: str, **changes: Any) -> dict[str, Any]:
+    """Return a shipped sample; `patient` and `version` reach where they stand, all else is a name of the top."""
+    body: dict[str, Any] = copy.deepcopy(json.loads((SAMPLES / f"{name}.json").read_text()))
+    reference = {"reference": changes.pop("patient", "Patient/example")}
+    if "participant" in body:
+        body["participant"][0]["actor"] = reference
+    else:
+        body["patient" if "patient" in body else "subject"] = reference
+    version = changes.pop("version", 1)
+    body["meta"] = {"versionId": str(version), "lastUpdated": f"2026-01-05T08:00:{version:02d}Z"}
+    return {**body, **changes}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Monday, 5 January 2026, in the morning: the day of every sample."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def isolation() -> Iterator[Isolation]:
+    with Isolation(1, 2**29, 20, preload=["btt_bridge.settle.rewards.conditions"]) as isolation:
+        yield isolation
+
+
+@pytest.fixture
+def ledger(database_url: str, clock: FakeClock) -> Iterator[Ledger]:
+    """A ledger in which, whatever a test does, the book holds in the end."""
+    ledger = Ledger(database_url, clock)
+    yield ledger
+    found = audit.verify(ledger)
+    assert found.problem == ""
+    assert set(found.trial_balance.values()) <= {0}
+    ledger.close()
+
+
+def opened(ledger: Ledger, isolation: Isolation, mappings: Path = ROOT / "mappings") -> Incentives:
+    settings = Settings(mappings_dir=mappings, settle={"hospital": "test"})  # type: ignore[arg-type]
+    return open_incentives(settings, ledger, isolation, key_of)
+
+
+@pytest.fixture
+def incentives(ledger: Ledger, isolation: Isolation) -> Iterator[Incentives]:
+    """The shipped program, for the clinic `test`."""
+    incentives = opened(ledger, isolation)
+    yield incentives
+    incentives.close()

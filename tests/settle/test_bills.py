@@ -1,0 +1,111 @@
+"""Bills and months as the book tells them, and what the meters read beside them; on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from btt_bridge.errors import RefusedError
+from btt_bridge.ledger import audit
+from btt_bridge.money import CNY
+from btt_bridge.records import Urgency
+from btt_bridge.settle import Billing, Cause, State
+from btt_bridge.settle.bills import Account, Month, activity, before, entries, find
+from btt_bridge.settle.meters import Meters, Reading
+from btt_bridge.testing import FakeClock
+from tests.settle import books
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(books.JANUARY)
+
+
+@pytest.fixture
+def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
+    with books.opened(database_url, clock) as billing:
+        books.two_months(billing, clock)
+        yield billing
+
+
+def test_a_month_begins_and_ends_where_its_zone_says() -> None:
+    """December ends in the next year; a month in Shanghai begins eight hours earlier; nonsense is refused."""
+    assert Month.parse("2026-12").end == datetime(2027, 1, 1, tzinfo=UTC)
+    assert Month.parse("2026-02", ZoneInfo("Asia/Shanghai")).start == datetime(2026, 1, 31, 16, tzinfo=UTC)
+    assert str(Month.parse("2026-02")) == "2026-02"
+    for text in ("2026-13", "2026-1", "2026-01-01", "0000-01", "", "january"):
+        with pytest.raises(RefusedError):
+            Month.parse(text)
+
+
+def test_a_month_tells_its_charges_refunds_and_payments(billing: Billing) -> None:
+    """Each fact is in the month in which it happened, and the account's closing is the next month's opening."""
+    january, february = (activity(billing, Month.parse(text)) for text in ("2026-01", "2026-02"))
+    assert [int(bill.study_key, 16) for bill in january.charges] == [1, 2, 3, 5]
+    assert [bill.state for bill in january.charges] == [
+        State.CHARGED,
+        State.REFUNDED,
+        State.REFUNDED,
+        State.CHARGED,
+    ]
+    assert [int(refund.bill.study_key, 16) for refund in january.refunds] == [3]
+    assert january.accounts == (Account(CNY, 0, 536 + 965 + 536 + 536, 536, 1000),)
+    assert [int(bill.study_key, 16) for bill in february.charges] == [6]
+    assert [(int(r.bill.study_key, 16), r.cause, r.bill.amount.units) for r in february.refunds] == [
+        (2, "withdrawn", 965)
+    ]
+    assert february.accounts[0].opening == january.accounts[0].closing
+    assert february.accounts[0].closing == billing.ledger.balance(billing.payable(CNY)).units
+
+
+def test_the_first_posting_of_a_month_is_found_wherever_it_lies(billing: Billing) -> None:
+    """Bisection agrees with reading the whole book, at every instant in it and around it."""
+    postings = [posting for posting, _ in entries(billing.ledger, 0)]
+    for at in sorted({posting.at + timedelta(seconds=s) for posting in postings for s in (-1, 0, 1)}):
+        assert before(billing.ledger, at) == max((p.id for p in postings if p.at < at), default=0)
+
+
+def test_what_a_result_took_is_in_the_book_once(billing: Billing) -> None:
+    """Readings are postings: audited, balanced, made once, kept after a refund, and never of what was not charged."""
+    january = activity(billing, Month.parse("2026-01"))
+    read = Reading(130_000_000_000, 65_011_712, 130_000_000)
+    assert [bill.reading for bill in january.charges] == [read, read, read, None]
+    meters = Meters(billing.ledger, "test")
+    standing = billing.standing(books.study(1), books.SERVICE)
+    first = meters.read(standing, billing.quote(books.facts()))
+    other = billing.quote(books.facts(Urgency.STAT))
+    assert first is not None
+    assert meters.read(standing, other) == first
+    assert meters.read(billing.standing(books.study(7), books.SERVICE), other) is None
+    assert meters.read(billing.standing(books.study(3), books.SERVICE), other) is None
+    assert audit.verify(billing.ledger).problem == ""
+    assert set(billing.ledger.trial_balance().values()) == {0}
+    told = [notice.data for notice in billing.ledger.notices(0, 100)]
+    assert not any("65011712" in str(data) or books.study(1) in str(data) for data in told)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "units"),
+    [
+        (1, State.CHARGED, 536),
+        (2, State.REFUNDED, 965),
+        (4, State.OPEN, 536),
+        (7, State.HELD, 536),
+    ],
+)
+def test_a_bill_is_found_as_it_stands(billing: Billing, number: int, state: State, units: int) -> None:
+    """Charged, taken back, released or held: one answer each, with its price and who did the work."""
+    bill = find(billing, books.study(number), books.SERVICE)
+    assert bill is not None
+    assert (bill.state, bill.amount.units) == (state, units)
+    assert bill.node == ("n1" if number in (1, 2) else "")
+    assert bill.reference not in bill.key
+
+
+def test_a_bill_nobody_asked_for_is_none(billing: Billing) -> None:
+    """Nothing held and nothing charged is no bill; voiding it makes none."""
+    billing.void(books.study(9), books.SERVICE, Cause.NOT_DELIVERED)
+    assert find(billing, books.study(9), books.SERVICE) is None
