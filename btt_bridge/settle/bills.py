@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final
 
@@ -70,7 +70,7 @@ class Bill:
     hardware: str
     #: Who did the work; "" while it is only held.
     node: str
-    #: What the meters read; None where nobody read them.
+    #: What the meters read; None where it is only held, or took nothing.
     reading: Reading | None = None
 
     @property
@@ -127,8 +127,7 @@ def find(billing: Billing, study_key: str, service: str) -> Bill | None:
     if not sources:
         return None
     (notice,) = ledger.notices(sources[-1].id - 1, 1)
-    (bill,) = _metered(ledger, hospital, [_bill(sources[-1], notice, state)])
-    return bill
+    return _bill(sources[-1], notice, state)
 
 
 def activity(billing: Billing, month: Month) -> Activity:
@@ -137,7 +136,7 @@ def activity(billing: Billing, month: Month) -> Activity:
     seen = _Seen({billing.payable(asset): asset for asset in _assets(billing)})
     for posting, notice in entries(ledger, before(ledger, month.start)):
         seen.add(posting, notice if posting.issuer == hospital else None, inside=posting.at < month.end)
-    charges = _metered(ledger, hospital, seen.bills())
+    charges = seen.bills()
     refunds = _refunds(ledger, hospital, [one for one in seen.refunds if one[0].at < month.end])
     accounts = []
     for payable, asset in seen.payables.items():
@@ -242,6 +241,7 @@ def _bill(posting: Posting, notice: Notice, state: State) -> Bill:
         urgency=Urgency(data["urgency"]),
         hardware=data["hardware"],
         node=earners[0].split(":")[1] if earners else "",
+        reading=meters.reading(posting),
     )
 
 
@@ -253,12 +253,6 @@ def _refunds(ledger: Ledger, hospital: str, found: Sequence[tuple[Posting, Notic
         (told,) = ledger.notices(charged[key].id - 1, 1)
         refunds.append(Refund(_bill(charged[key], told, State.REFUNDED), posting.id, posting.at, notice.data["cause"]))
     return refunds
-
-
-def _metered(ledger: Ledger, hospital: str, bills: Sequence[Bill]) -> list[Bill]:
-    """Return bills with what the meters read for them."""
-    read = meters.readings(ledger, hospital, [bill.key for bill in bills])
-    return [replace(bill, reading=read.get(bill.key)) for bill in bills]
 
 
 def _assets(billing: Billing) -> list[Asset]:

@@ -240,8 +240,9 @@ def test_the_history_of_a_bill_is_all_that_happened_to_it(billing: Billing, cloc
     billing.refund(STUDY, "ct-lung", Cause.DISPUTED)
     transfers = history(billing.ledger, "test", STUDY, "ct-lung")
     kinds = [transfer.kind for transfer in transfers]
-    assert kinds == ["hold", "void"] * 5 + ["hold", "expire"] + ["move"] * 5 + ["move"] * 5
-    assert transfers == [t for t in billing.ledger.latest(100)[::-1] if t.id > 5]
+    # The charge, its four shares and three readings; then charge and shares back.
+    assert kinds == ["hold", "void"] * 5 + ["hold", "expire"] + ["move"] * 8 + ["move"] * 5
+    assert transfers == [t for t in billing.ledger.latest(100)[::-1] if t.id > 8]
     with pytest.raises(RefusedError):
         history(billing.ledger, "test", "1.2.3", "ct-lung")
 
