@@ -11,7 +11,7 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import prices, splits, usage
+from btt_bridge.settle import dividends, prices, splits, usage
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
@@ -25,6 +25,7 @@ def check(folder: Path) -> list[MappingError]:
         *prices.check(folder / "prices"),
         *splits.check(folder / "splits"),
         *usage.check(folder / "references"),
+        *dividends.check(folder / "dividends"),
     ]
 
 

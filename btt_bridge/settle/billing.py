@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from btt_bridge.errors import CapacityError, HoldResolvedError, KeyConflictError, RefusedError, UnknownError
+from btt_bridge.errors import (
+    CapacityError,
+    HoldResolvedError,
+    KeyConflictError,
+    OverdrawnError,
+    RefusedError,
+    UnknownError,
+)
 from btt_bridge.ledger import Expire, Hold, Ledger, Move, Post, Posting, Step, Transfer, Void
 from btt_bridge.money import Amount, Asset
 from btt_bridge.records import Charge
-from btt_bridge.settle import events, meters
+from btt_bridge.settle import events, meters, pools
 from btt_bridge.settle.prices import Facts, PriceList, quote
 from btt_bridge.settle.splits import Split, on
 
@@ -123,14 +130,16 @@ class Billing:
         if (standing := self._charged(bill)) is not None:
             return standing
         asset = charge.amount.asset
-        self.ledger.open_account(account(f"node:{node}:earnings", asset), asset)
-        split = on(self.splits, self.ledger.now().date())
+        today = self.ledger.now().date()
+        split = on(self.splits, today)
+        earner = pools.pool(today, asset) if split.pooled else account(f"node:{node}:earnings", asset)
+        self.ledger.open_account(earner, asset)
         parts = [
-            (share.party, account(share.account or f"node:{node}:earnings", asset), part)
+            (share.party, account(share.account, asset) if share.account else earner, part)
             for share, part in split.divide(charge.amount)
         ]
         shares = [Move(clearing(asset), name, part, _SHARE) for _, name, part in parts if part.units]
-        event = events.charged(self.payable(asset), bill, charge, split.name, parts)
+        event = events.charged(self.payable(asset), bill, charge, node, split.name, parts)
         read = meters.steps(self.hospital, charge)
         for _ in range(_TRIES):
             steps = [*self._take(bill, charge.amount), *shares, *read]
@@ -156,20 +165,28 @@ class Billing:
     def refund(self, study_key: str, service: str, cause: Cause) -> Standing:
         """Take a charge back by the same transfers the other way round; each bill at most once.
 
-        Raises OverdrawnError where a party has already spent its share.
+        Raises OverdrawnError where a party has already spent its share. A pool that was shared out has spent nothing of
+        its own: what is carried to the next month gives it back.
         """
         bill = _bill(study_key, service)
         charged = self.ledger.find(self.hospital, bill)
         if charged is None:
             raise UnknownError("there is no charge to refund")
-        # What was measured stays: the work was done.
-        taken = [t for t in charged.transfers if t.kind in ("move", "post") and t.amount.asset not in meters.UNITS]
-        steps = [Move(t.credit, t.debit, t.amount, _REFUND) for t in reversed(taken)]
         told = self.ledger.notices(charged.id - 1, 1)[0].data
-        event = events.refunded(self.payable(taken[0].amount.asset), told, cause)
-        with suppress(KeyConflictError):  # it was refunded before, for another cause
-            self.ledger.post_all(self.hospital, f"{bill}:refund", steps, event)
-        return self.standing(study_key, service)
+        event = events.refunded(self.payable(Asset(told["amount"]["asset"], told["amount"]["scale"])), told, cause)
+        steps = self._given_back(charged)
+        for _ in range(_TRIES):
+            try:
+                self.ledger.post_all(self.hospital, f"{bill}:refund", steps, event)
+            except KeyConflictError:  # it was refunded before, for another cause
+                pass
+            except OverdrawnError:
+                before, steps = steps, self._given_back(charged)
+                if steps == before:
+                    raise
+                continue  # the pool was shared out meanwhile
+            return self.standing(study_key, service)
+        raise CapacityError("this bill is being changed by others all the time")
 
     def receive(self, payment_key: str, amount: Amount) -> Posting:
         """Book a payment by the hospital against what it owes; once for each payment key."""
@@ -216,6 +233,14 @@ class Billing:
         if not holds or not self.ledger.is_open(holds[-1].transfers[-1].id):
             return len(holds), None
         return len(holds), holds[-1]
+
+    def _given_back(self, charged: Posting) -> list[Step]:
+        """Return the steps that take a charge back. What was measured stays: the work was done."""
+        taken = [t for t in charged.transfers if t.kind in ("move", "post") and t.amount.asset not in meters.UNITS]
+        return [
+            Move(pools.giver(self.ledger, t.credit, t.amount.asset), t.debit, t.amount, _REFUND)
+            for t in reversed(taken)
+        ]
 
     def _take(self, bill: str, amount: Amount) -> list[Step]:
         """Return the steps that bring a charge into the clearing account: from what is held as far as it goes."""

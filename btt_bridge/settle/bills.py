@@ -15,7 +15,6 @@ from btt_bridge.records import Urgency
 from btt_bridge.settle import events, meters
 from btt_bridge.settle.billing import Billing, State, history
 from btt_bridge.settle.meters import Reading
-from btt_bridge.settle.splits import CONTRIBUTORS
 
 _MONTH: Final = re.compile(r"\d{4}-\d{2}")
 _PAGE: Final = 1000
@@ -133,7 +132,7 @@ def find(billing: Billing, study_key: str, service: str) -> Bill | None:
     if not sources:
         return None
     (notice,) = ledger.notices(sources[-1].id - 1, 1)
-    return _bill(sources[-1], notice, state)
+    return billed(sources[-1], notice, state)
 
 
 def activity(billing: Billing, month: Month) -> Activity:
@@ -181,7 +180,7 @@ class _Seen:
         """Return the month's charges as they stand today."""
         back = {notice.data["bill"] for _, notice in self.refunds}
         states = [State.REFUNDED if notice.data["bill"] in back else State.CHARGED for _, notice in self.charges]
-        return [_bill(*one, state) for one, state in zip(self.charges, states, strict=True)]
+        return [billed(*one, state) for one, state in zip(self.charges, states, strict=True)]
 
 
 def _standing(ledger: Ledger, accounts: Iterable[str]) -> tuple[int, dict[str, int]]:
@@ -245,11 +244,10 @@ def _sum(amounts: Sequence[Amount], asset: Asset) -> int:
     return sum(amount.units for amount in amounts if amount.asset == asset)
 
 
-def _bill(posting: Posting, notice: Notice, state: State) -> Bill:
+def billed(posting: Posting, notice: Notice, state: State) -> Bill:
     """Read a bill from its hold or its charge."""
     data: Mapping[str, Any] = notice.data
     key = ":".join(posting.key.split(":")[:3])
-    earners = [share["account"] for share in data.get("shares", ()) if share["party"] == CONTRIBUTORS]
     return Bill(
         key=key,
         reference=data["bill"],
@@ -261,7 +259,7 @@ def _bill(posting: Posting, notice: Notice, state: State) -> Bill:
         price_list=data["price_list"],
         urgency=Urgency(data["urgency"]),
         hardware=data["hardware"],
-        node=earners[0].split(":")[1] if earners else "",
+        node=data.get("node", ""),
         reading=meters.reading(posting),
     )
 
@@ -272,7 +270,7 @@ def _refunds(ledger: Ledger, hospital: str, found: Sequence[tuple[Posting, Notic
     refunds = []
     for (posting, notice), key in zip(found, keys, strict=True):
         (told,) = ledger.notices(charged[key].id - 1, 1)
-        refunds.append(Refund(_bill(charged[key], told, State.REFUNDED), posting.id, posting.at, notice.data["cause"]))
+        refunds.append(Refund(billed(charged[key], told, State.REFUNDED), posting.id, posting.at, notice.data["cause"]))
     return refunds
 
 

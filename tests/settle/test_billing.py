@@ -67,9 +67,9 @@ def deadline(clock: FakeClock) -> Any:
 
 
 def test_the_shipped_mappings_hold_and_an_empty_folder_does_not(tmp_path: Path) -> None:
-    """What `btt-bridge check` says of prices, splits and references."""
+    """What `btt-bridge check` says of prices, splits, references and dividends."""
     assert check(ROOT / "mappings") == []
-    assert {Path(error.file).name for error in check(tmp_path)} == {"prices", "splits", "references"}
+    assert {Path(error.file).name for error in check(tmp_path)} == {"prices", "splits", "references", "dividends"}
 
 
 def test_a_delivered_study_is_charged_and_shared_70_15_10_5(billing: Billing, clock: FakeClock) -> None:
