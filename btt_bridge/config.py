@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -15,6 +16,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from btt_bridge.errors import ConfigurationError
 from btt_bridge.records import Tier
+
+#: An HL7 v2 application and its facility, without separators in their names.
+_APPLICATION = r"^[^|^~\\&\r\n]{1,40}\^[^|^~\\&\r\n]{1,40}$"
 
 
 class Section(BaseModel):
@@ -221,6 +225,27 @@ class Settle(Section):
         default=3600, ge=0, description="How long money stays held after an offer's deadline, for a late delivery."
     )
     events_path: str = Field(default="", description="File that gets signed events; under the data folder by default.")
+    time_zone: str = Field(default="UTC", description="Zone whose months the usage reports and invoices are of.")
+    issuer: str = Field(default="BTT pool", min_length=1, description="Who issues the invoices, as they name it.")
+    dft_sender: str = Field(
+        default="BTT_BRIDGE^RADIOLOGY",
+        pattern=_APPLICATION,
+        description="Sending application and facility of charges for the billing system (DFT^P03, MSH-3 and MSH-4).",
+    )
+    dft_receiver: str = Field(
+        default="BILLING^HOSPITAL",
+        pattern=_APPLICATION,
+        description="Receiving application and facility of charges (MSH-5 and MSH-6).",
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            raise ValueError("there is no such time zone") from None
+        return value
 
 
 class Web(Section):

@@ -135,6 +135,15 @@ def find(billing: Billing, study_key: str, service: str) -> Bill | None:
     return billed(sources[-1], notice, state)
 
 
+def refund_of(billing: Billing, bill: Bill) -> Refund | None:
+    """Return how a bill was taken back, or None where it was not."""
+    refunded = billing.ledger.find(billing.hospital, f"{bill.key}:refund")
+    if refunded is None:
+        return None
+    (told,) = billing.ledger.notices(refunded.id - 1, 1)
+    return Refund(bill, refunded.id, refunded.at, told.data["cause"])
+
+
 def activity(billing: Billing, month: Month) -> Activity:
     """Read a month of one hospital's bills from the book, and from nothing else."""
     ledger, hospital = billing.ledger, billing.hospital

@@ -20,7 +20,7 @@ from btt_bridge.settle import events as billing_events
 from btt_bridge.settle.billing import State, account
 from btt_bridge.settle.bills import Month, before, billed, entries
 from btt_bridge.settle.dividends import events
-from btt_bridge.settle.dividends.attestations import Envelope, audited
+from btt_bridge.settle.dividends.attestations import Envelope, Refusal, audited
 from btt_bridge.settle.dividends.contributors import Registry
 from btt_bridge.settle.dividends.formula import Audited, Formula
 from btt_bridge.settle.splits import WHOLE_BASIS_POINTS
@@ -105,6 +105,10 @@ class Dividends:
                 return _distribution(told)
         raise CapacityError("the book is being written to all the time")
 
+    def refusals(self, period: Month, attestations: Iterable[Envelope]) -> list[Refusal]:
+        """Say which attestations do not count in a month, and why."""
+        return audited(attestations, self._formula(period), self.registry, period)[1]
+
     # --- how it is divided ------------------------------------------------------------------------------
 
     def _close(
@@ -116,7 +120,7 @@ class Dividends:
         attestations: Sequence[Envelope],
     ) -> Posting:
         """Work out who gets what, and set it apart in one posting, which is the only memory of it."""
-        formula = dated.in_force(self.formulas, period.end.date() - timedelta(days=1))
+        formula = self._formula(period)
         self._check_order(period, asset, formula, done)
         pool, carried = pools.pool(period.first, asset), pools.carried(asset)
         self.ledger.open_account(pool, asset)
@@ -139,6 +143,9 @@ class Dividends:
         amount = Amount(pooled, asset)
         event = events.shared(pool, str(period), formula.name, head, digest, amount, before_, told)
         return self.ledger.post_all(pools.ISSUER, pools.closing_key(asset, len(done) + 1), steps, event)
+
+    def _formula(self, period: Month) -> Formula:
+        return dated.in_force(self.formulas, period.end.date() - timedelta(days=1))
 
     def _check_order(
         self, period: Month, asset: Asset, formula: Formula, done: Sequence[tuple[Posting, Mapping[str, Any]]]

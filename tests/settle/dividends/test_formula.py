@@ -1,4 +1,4 @@
-"""The formula and what may enter it, measured or signed by an auditor: claims, fakes and lapsed papers are worth one."""
+"""The formula and what may enter it, measured or signed by an auditor: a claim, a fake and a lapsed paper do not."""
 
 from __future__ import annotations
 
