@@ -147,6 +147,26 @@ def expect(accession_number: str, instances: int, settings_file: SettingsFile = 
     _say(f"{instances} instances are expected.")
 
 
+@app.command()
+def told(
+    state: Annotated[str, typer.Option(help="Only those that are waiting, counted, unconsented or refused.")] = "",
+    again: Annotated[int, typer.Option(help="Look at the version of this number once more.")] = 0,
+    limit: int = 50,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Say what the EHR told last, and what each version came to."""
+    from btt_bridge import inbox
+
+    if state and state not in list(inbox.State):
+        raise typer.BadParameter(f"a state is one of {', '.join(inbox.State)}")
+    box = inbox.Inbox(config.load(settings_file).journal_url)
+    if again:
+        box.again(again)
+    for kept in box.newest(limit, inbox.State(state) if state else None):
+        name = f"{kept.told.source} {kept.told.identity.reference} version {kept.version}"
+        _say(f"{kept.id:>8}  {kept.received_at:%Y-%m-%d %H:%M:%S}  {kept.state:<11}  {name}: {kept.outcome}")
+
+
 @app.command("settings")
 def print_settings() -> None:
     """Print every setting with its default, its limits and what it is for, as docs/settings.md has it."""
@@ -226,6 +246,14 @@ def listen(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> N
     from btt_bridge import worker
 
     worker.listen(_start(settings_file, with_parent), _until_told(threading.Event()))
+
+
+@app.command("fhir", hidden=True)
+def listen_fhir(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
+    """Run the FHIR door."""
+    from btt_bridge import worker
+
+    worker.listen_fhir(_start(settings_file, with_parent), _until_told(threading.Event()))
 
 
 @app.command(hidden=True)

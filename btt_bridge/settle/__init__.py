@@ -13,10 +13,25 @@ from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import prices, splits
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
+from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
 
-__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "check", "drain", "history", "open_billing"]
+__all__ = [
+    "Billing",
+    "Cause",
+    "Clinical",
+    "Facts",
+    "FileSink",
+    "Standing",
+    "State",
+    "check",
+    "drain",
+    "history",
+    "kinds",
+    "open_billing",
+    "open_clinical",
+]
 
 
 def check(folder: Path) -> list[MappingError]:
