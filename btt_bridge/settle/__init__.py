@@ -11,7 +11,7 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import prices, splits
+from btt_bridge.settle import prices, splits, usage
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
 from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
 from btt_bridge.settle.outbox import FileSink, drain
@@ -36,7 +36,11 @@ __all__ = [
 
 def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the money in a folder of mappings."""
-    return [*prices.check(folder / "prices"), *splits.check(folder / "splits")]
+    return [
+        *prices.check(folder / "prices"),
+        *splits.check(folder / "splits"),
+        *usage.check(folder / "references"),
+    ]
 
 
 def open_billing(settings: Settings, ledger: Ledger) -> Billing:

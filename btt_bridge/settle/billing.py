@@ -13,7 +13,7 @@ from btt_bridge.errors import CapacityError, HoldResolvedError, KeyConflictError
 from btt_bridge.ledger import Expire, Hold, Ledger, Move, Post, Posting, Step, Transfer, Void
 from btt_bridge.money import Amount, Asset
 from btt_bridge.records import Charge
-from btt_bridge.settle import events
+from btt_bridge.settle import events, meters
 from btt_bridge.settle.prices import Facts, PriceList, quote
 from btt_bridge.settle.splits import Split, on
 
@@ -71,6 +71,7 @@ class Billing:
 
     def open(self, credit_units: int) -> None:
         """Open the accounts that every bill needs; the hospital may owe up to `credit_units` in each currency."""
+        meters.open_accounts(self.ledger, self.hospital)
         for asset in self._assets():
             self.ledger.open_account(self.payable(asset), asset, credit_limit=credit_units)
             self.ledger.open_account(bank(asset), asset, credit_limit=None)
@@ -116,7 +117,7 @@ class Billing:
         """Charge a delivered result and share it out; once for a study and service, and again it says what stands.
 
         What is held is taken first. A hold that ran out or was released leaves the charge due all the same, for the
-        work was done: then it is debited directly, within the credit line.
+        work was done: then it is debited directly, within the credit line. The same posting books what the result took.
         """
         bill = _bill(study_key, service)
         if (standing := self._charged(bill)) is not None:
@@ -130,8 +131,9 @@ class Billing:
         ]
         shares = [Move(clearing(asset), name, part, _SHARE) for _, name, part in parts if part.units]
         event = events.charged(self.payable(asset), bill, charge, split.name, parts)
+        read = meters.steps(self.hospital, charge)
         for _ in range(_TRIES):
-            steps = [*self._take(bill, charge.amount), *shares]
+            steps = [*self._take(bill, charge.amount), *shares, *read]
             with suppress(KeyConflictError, HoldResolvedError):
                 return Standing(State.CHARGED, self.ledger.post_all(self.hospital, bill, steps, event))
             if (standing := self._charged(bill)) is not None:
@@ -160,7 +162,8 @@ class Billing:
         charged = self.ledger.find(self.hospital, bill)
         if charged is None:
             raise UnknownError("there is no charge to refund")
-        taken = [t for t in charged.transfers if t.kind in ("move", "post")]
+        # What was measured stays: the work was done.
+        taken = [t for t in charged.transfers if t.kind in ("move", "post") and t.amount.asset not in meters.UNITS]
         steps = [Move(t.credit, t.debit, t.amount, _REFUND) for t in reversed(taken)]
         told = self.ledger.notices(charged.id - 1, 1)[0].data
         event = events.refunded(self.payable(taken[0].amount.asset), told, cause)
