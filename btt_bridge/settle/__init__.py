@@ -12,19 +12,22 @@ from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import prices, splits, usage
-from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
+from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
 from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
+from btt_bridge.settle.till import Till
 
 __all__ = [
     "Billing",
     "Cause",
     "Clinical",
+    "Delivered",
     "Facts",
     "FileSink",
     "Standing",
     "State",
+    "Till",
     "check",
     "drain",
     "history",
