@@ -6,10 +6,12 @@ import json
 import signal
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
 from btt_bridge.errors import BridgeError, MappingError, UnknownError
@@ -19,9 +21,28 @@ if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
     from btt_bridge.ledger import Ledger
 
+_PARTS = ("token",)
+
+
 # Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and
 # `trace` should not wait for torch.
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+class _Gathering(TyperGroup):
+    """The commands of this file, and those that a part of the accounts has in a file of its own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *_PARTS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _PARTS:
+            return super().get_command(ctx, cmd_name)
+        command = typer.main.get_command(import_module(f"btt_bridge.commands.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=_Gathering, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into the accounts.")
 app.add_typer(ledger_app, name="ledger")
 

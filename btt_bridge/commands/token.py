@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from btt_bridge import config, settle
+from btt_bridge import config
 from btt_bridge.errors import InvalidAmountError, LedgerError
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, exactly, written
+from btt_bridge.settle import bills
 from btt_bridge.settle.token import (
     Choice,
     Institution,
@@ -61,15 +62,9 @@ def release(settings_file: SettingsFile = None) -> None:
 @app.command()
 def mine(month: int, settings_file: SettingsFile = None) -> None:
     """Pay a month's emission to the nodes that did the work, by the operations that the book has of that month."""
-    settings = config.load(settings_file)
-    ledger = Ledger(settings.ledger_url)
-    try:
-        token = open_token(settings.mappings_dir, ledger)
-        billing = settle.open_billing(settings, ledger)
-        work = settle.work_of(billing, *token.supply.table.span(month))
+    with opened(settings_file) as token:
+        work = bills.work(token.supply.ledger, *token.supply.table.span(month))
         typer.echo(f"{len(token.supply.mine(month, work))} nodes were paid.")
-    finally:
-        ledger.close()
 
 
 @app.command()
