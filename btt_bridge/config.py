@@ -248,6 +248,33 @@ class Settle(Section):
         return value
 
 
+class EhrSource(Section):
+    """A system that may tell the bridge about patients, orders and claims over FHIR."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="Its name; its resource ids count under it.")
+    address: str = Field(description="Its address or network, as 10.1.2.3 or 10.1.0.0/16.")
+    token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 (hex) of its bearer token.")
+
+    @field_validator("address")
+    @classmethod
+    def _network(cls, value: str) -> str:
+        ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class Fhir(Section):
+    """The FHIR door, by which the EHR tells what was done and what is claimed."""
+
+    host: str = Field(default="127.0.0.1", description="Address it listens on; this machine itself needs no token.")
+    port: int = Field(default=8044, ge=0, le=65535, description="Port of the FHIR door; 0 takes a free one.")
+    certificate: Path | None = Field(default=None, description="Certificate chain (PEM); with it, HTTPS is spoken.")
+    private_key: Path | None = Field(default=None, description="Private key of that certificate (PEM).")
+    sources: tuple[EhrSource, ...] = Field(default=(), description="Who else may tell, and by which token.")
+    resource_bytes_max: int = Field(default=2**20, ge=1024, le=2**26, description="Largest resource.")
+    bundle_bytes_max: int = Field(default=2**24, ge=1024, le=2**30, description="Largest Bundle.")
+    entries_max: int = Field(default=1000, ge=1, le=100_000, description="Entries that one Bundle may have.")
+
+
 class Web(Section):
     """The pages and the metrics."""
 
@@ -280,8 +307,10 @@ class Settings(BaseSettings):
     reap_seconds: float = Field(default=1, gt=0, le=60, description="Pause between two looks for work nobody rang for.")
     local_node: bool = Field(default=True, description="Start a node of our own.")
     local_exchange: bool = Field(default=True, description="Start an exchange of our own.")
+    fhir_door: bool = Field(default=True, description="Start the FHIR door.")
 
     accept: Accept = Accept()
+    fhir: Fhir = Fhir()
     assemble: Assemble = Assemble()
     deidentify: Deidentify = Deidentify()
     isolation: Isolation = Isolation()

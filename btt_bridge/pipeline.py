@@ -53,7 +53,7 @@ from btt_bridge.records import (
     from_body,
     to_body,
 )
-from btt_bridge.settle import Billing, Cause, Facts
+from btt_bridge.settle import Billing, Cause, Delivered, Facts, Till
 from btt_bridge.store import Store
 from btt_bridge.vault import Vault
 
@@ -98,6 +98,7 @@ class Pipeline:
         self._sources: dict[int, Future[report.Sources]] = {}
         self._judged: dict[int, Judged] = {}
         self._claims: set[str] = set()
+        self._till = Till(tools.billing)
         self._closed = threading.Event()
         self._keeper = threading.Thread(target=self._keep_claims, name="claims", daemon=True)
         self._keeper.start()
@@ -375,7 +376,8 @@ class Pipeline:
         tools, route = self.tools, _route(journey)
         parcel, node_id = from_body(Parcel, journey.facts["parcel"]), journey.facts["receipt"]["node_id"]
         charge = _charge(journey.facts["charge"])
-        standing = tools.billing.post(self._study_key(journey), route.service, charge, node_id)
+        # Journeys that settle at once share a commit; one alone does not wait.
+        standing = self._till.post(Delivered(self._study_key(journey), route.service, charge, node_id))
         tools.dispatcher.clear(parcel.digest, journey.facts["receipt"]["output_digest"])
         return _Outcome(Event.SETTLED, f"{charge.amount} {standing.state}")
 

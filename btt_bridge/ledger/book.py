@@ -188,8 +188,12 @@ class Ledger:
 
     def is_open(self, hold: int) -> bool:
         """Say whether nothing has resolved this hold yet."""
+        return bool(self.unresolved([hold]))
+
+    def unresolved(self, holds: Collection[int]) -> set[int]:
+        """Return those of these holds that nothing has resolved yet."""
         with reading(self.engine) as connection:
-            return connection.execute(select(open_hold_table).filter_by(hold=hold)).first() is not None
+            return rows.unresolved(connection, holds)
 
     def overdue(self, accounts: Sequence[str], limit: int) -> list[Transfer]:
         """Return open holds on these accounts whose time is over, longest overdue first."""
@@ -250,20 +254,13 @@ class Ledger:
         last = connection.execute(_LAST).first()
         named = {s.hold for i in instructions for s in i.steps if isinstance(s, Post | Void | Expire)}
         holds = {t.id: t for t in rows.transfers(connection, sorted(named)) if t.kind == "hold"}
-        unresolved = {
-            hold
-            for chunk in rows.chunks(sorted(holds))
-            for hold in connection.execute(
-                select(open_hold_table.c.hold).where(open_hold_table.c.hold.in_(chunk))
-            ).scalars()
-        }
         return Draft(
             at=self._now(last),
             last=last.id if last else 0,
             hash=last.hash if last else GENESIS,
             accounts=rows.standing(connection, _accounts_of(instructions, holds)),
             holds=holds,
-            unresolved=unresolved,
+            unresolved=rows.unresolved(connection, holds),
         )
 
     def _now(self, last: Row[Any] | None) -> datetime:

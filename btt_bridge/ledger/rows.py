@@ -14,6 +14,7 @@ from btt_bridge.ledger.moves import Balance, Event, Notice, Posting, Transfer
 from btt_bridge.ledger.schema import (
     account_table,
     asset_table,
+    open_hold_table,
     outbox_table,
     posting_table,
     transfer_table,
@@ -74,6 +75,17 @@ def transfers(connection: Connection, ids: Sequence[int]) -> list[Transfer]:
         for chunk in chunks(sorted(ids))
         for row in connection.execute(TRANSFERS.where(transfer_table.c.id.in_(chunk)).order_by(transfer_table.c.id))
     ]
+
+
+def unresolved(connection: Connection, holds: Collection[int]) -> set[int]:
+    """Return those of these holds that nothing has resolved."""
+    return {
+        hold
+        for chunk in chunks(sorted(holds))
+        for hold in connection.execute(
+            select(open_hold_table.c.hold).where(open_hold_table.c.hold.in_(chunk))
+        ).scalars()
+    }
 
 
 def _transfer(row: Row[Any]) -> Transfer:

@@ -12,11 +12,29 @@ from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import dividends, prices, splits, usage
-from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
+from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
+from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
+from btt_bridge.settle.till import Till
 
-__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "check", "drain", "history", "open_billing"]
+__all__ = [
+    "Billing",
+    "Cause",
+    "Clinical",
+    "Delivered",
+    "Facts",
+    "FileSink",
+    "Standing",
+    "State",
+    "Till",
+    "check",
+    "drain",
+    "history",
+    "kinds",
+    "open_billing",
+    "open_clinical",
+]
 
 
 def check(folder: Path) -> list[MappingError]:

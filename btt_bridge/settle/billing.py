@@ -13,11 +13,12 @@ from btt_bridge.errors import (
     CapacityError,
     HoldResolvedError,
     KeyConflictError,
+    LedgerError,
     OverdrawnError,
     RefusedError,
     UnknownError,
 )
-from btt_bridge.ledger import Expire, Hold, Ledger, Move, Post, Posting, Step, Transfer, Void
+from btt_bridge.ledger import Expire, Hold, Instruction, Ledger, Move, Post, Posting, Step, Transfer, Void
 from btt_bridge.money import Amount, Asset
 from btt_bridge.records import Charge
 from btt_bridge.settle import events, meters, pools
@@ -63,6 +64,20 @@ class Standing:
 
     state: State
     posting: Posting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A result that reached all its destinations, and is to be charged."""
+
+    study_key: str
+    service: str
+    charge: Charge
+    node: str
+
+    @property
+    def bill(self) -> str:
+        return _bill(self.study_key, self.service)
 
 
 @dataclass(frozen=True)
@@ -126,28 +141,30 @@ class Billing:
         What is held is taken first. A hold that ran out or was released leaves the charge due all the same, for the
         work was done: then it is debited directly, within the credit line. The same posting books what the result took.
         """
-        bill = _bill(study_key, service)
-        if (standing := self._charged(bill)) is not None:
-            return standing
-        asset = charge.amount.asset
-        today = self.ledger.now().date()
-        split = on(self.splits, today)
-        earner = pools.pool(today, asset) if split.pooled else account(f"node:{node}:earnings", asset)
-        self.ledger.open_account(earner, asset)
-        parts = [
-            (share.party, account(share.account, asset) if share.account else earner, part)
-            for share, part in split.divide(charge.amount)
-        ]
-        shares = [Move(clearing(asset), name, part, _SHARE) for _, name, part in parts if part.units]
-        event = events.charged(self.payable(asset), bill, charge, node, split.name, parts)
-        read = meters.steps(self.hospital, charge)
+        (answer,) = self.post_all([Delivered(study_key, service, charge, node)])
+        if isinstance(answer, LedgerError):
+            raise answer
+        return answer
+
+    def post_all(self, deliveries: Sequence[Delivered]) -> list[Standing | LedgerError]:
+        """Charge many delivered results in one commit; one that is refused has its error, and costs only itself."""
+        answers: dict[str, Standing | LedgerError] = {}
+        due = {delivery.bill: delivery for delivery in reversed(deliveries)}
         for _ in range(_TRIES):
-            steps = [*self._take(bill, charge.amount), *shares, *read]
-            with suppress(KeyConflictError, HoldResolvedError):
-                return Standing(State.CHARGED, self.ledger.post_all(self.hospital, bill, steps, event))
-            if (standing := self._charged(bill)) is not None:
-                return standing
-        raise CapacityError("this bill is being changed by others all the time")
+            answers |= self._all_charged(list(due))
+            due = {bill: delivery for bill, delivery in due.items() if bill not in answers}
+            if not due:
+                return [answers[delivery.bill] for delivery in deliveries]
+            open_holds, now = self._open_holds(list(due)), self.ledger.now()
+            for earner, asset in {(self._earner(one, now), one.charge.amount.asset) for one in due.values()}:
+                self.ledger.open_account(earner, asset)
+            asked = [self._charging(bill, delivery, open_holds.get(bill), now) for bill, delivery in due.items()]
+            for bill, answer in zip(due, self.ledger.post_many(asked), strict=True):
+                if isinstance(answer, Posting):
+                    answers[bill] = Standing(State.CHARGED, answer)
+                elif not isinstance(answer, KeyConflictError | HoldResolvedError):  # these: look again
+                    answers[bill] = answer
+        raise CapacityError("these bills are being changed by others all the time")
 
     def void(self, study_key: str, service: str, cause: Cause) -> Standing:
         """Release what is held for a result that will not be delivered; nothing happens where nothing is held."""
@@ -221,18 +238,56 @@ class Billing:
     # --- how it is found --------------------------------------------------------------------------------
 
     def _charged(self, bill: str) -> Standing | None:
-        charged = self.ledger.find(self.hospital, bill)
-        if charged is None:
-            return None
-        refund = self.ledger.find(self.hospital, f"{bill}:refund")
-        return Standing(State.REFUNDED, refund) if refund else Standing(State.CHARGED, charged)
+        return self._all_charged([bill]).get(bill)
+
+    def _all_charged(self, bills: Sequence[str]) -> dict[str, Standing]:
+        """Return how those of the bills stand that were charged, refunded or not."""
+        keys = [key for bill in bills for key in (bill, f"{bill}:refund")]
+        found = {posting.key: posting for posting in self.ledger.find_all(self.hospital, keys)}
+        return {
+            bill: Standing(State.REFUNDED, found[f"{bill}:refund"])
+            if f"{bill}:refund" in found
+            else Standing(State.CHARGED, found[bill])
+            for bill in bills
+            if bill in found
+        }
 
     def _open_hold(self, bill: str) -> tuple[int, Posting | None]:
         """Return how many holds this bill has seen, and the last of them if it is still open."""
-        holds = _holds(self.ledger, self.hospital, bill)
+        holds = _holds(self.ledger, self.hospital, [bill])[bill]
         if not holds or not self.ledger.is_open(holds[-1].transfers[-1].id):
             return len(holds), None
         return len(holds), holds[-1]
+
+    def _open_holds(self, bills: Sequence[str]) -> dict[str, Transfer]:
+        """Return the open holds of those bills that have one."""
+        holds = _holds(self.ledger, self.hospital, bills)
+        last = {bill: postings[-1].transfers[-1] for bill, postings in holds.items() if postings}
+        still_open = self.ledger.unresolved([hold.id for hold in last.values()])
+        return {bill: hold for bill, hold in last.items() if hold.id in still_open}
+
+    # --- what is posted ---------------------------------------------------------------------------------
+
+    def _charging(self, bill: str, delivery: Delivered, open_hold: Transfer | None, now: datetime) -> Instruction:
+        """A charge: what the hospital owes into the clearing account, and from there to each party its share."""
+        charge, asset = delivery.charge, delivery.charge.amount.asset
+        split, earner = on(self.splits, now.date()), self._earner(delivery, now)
+        parts = [
+            (share.party, account(share.account, asset) if share.account else earner, part)
+            for share, part in split.divide(charge.amount)
+        ]
+        steps = self._take(open_hold, charge.amount, now)
+        steps += [Move(clearing(asset), name, part, _SHARE) for _, name, part in parts if part.units]
+        steps += meters.steps(self.hospital, charge)
+        event = events.charged(self.payable(asset), bill, charge, delivery.node, split.name, parts)
+        return Instruction(self.hospital, bill, tuple(steps), event)
+
+    def _earner(self, delivery: Delivered, now: datetime) -> str:
+        """Name who gets the contributors' share: the node that did the work, or the month's pool."""
+        asset = delivery.charge.amount.asset
+        if on(self.splits, now.date()).pooled:
+            return pools.pool(now.date(), asset)
+        return account(f"node:{delivery.node}:earnings", asset)
 
     def _given_back(self, charged: Posting) -> list[Step]:
         """Return the steps that take a charge back. What was measured stays: the work was done."""
@@ -242,14 +297,12 @@ class Billing:
             for t in reversed(taken)
         ]
 
-    def _take(self, bill: str, amount: Amount) -> list[Step]:
+    def _take(self, hold: Transfer | None, amount: Amount, now: datetime) -> list[Step]:
         """Return the steps that bring a charge into the clearing account: from what is held as far as it goes."""
         payable, pool = self.payable(amount.asset), clearing(amount.asset)
-        _, open_hold = self._open_hold(bill)
-        if open_hold is None:
+        if hold is None:
             return [Move(payable, pool, amount, _CHARGE)]
-        hold = open_hold.transfers[-1]
-        if hold.expires_at is not None and hold.expires_at <= self.ledger.now():
+        if hold.expires_at is not None and hold.expires_at <= now:
             return [Expire(hold.id, _RELEASE), Move(payable, pool, amount, _CHARGE)]
         if amount.units <= hold.amount.units:
             return [Post(hold.id, _CHARGE, amount)]
@@ -260,7 +313,7 @@ def history(ledger: Ledger, hospital: str, study_key: str, service: str) -> list
     """Return everything that happened to a bill, oldest first; raise RefusedError for what names none."""
     bill = _bill(study_key, service)
     keys = [bill, f"{bill}:refund"]
-    for hold in _holds(ledger, hospital, bill):
+    for hold in _holds(ledger, hospital, [bill])[bill]:
         keys += [hold.key, f"{hold.key}:void", f"{hold.key}:expire"]
     return [transfer for posting in ledger.find_all(hospital, keys) for transfer in posting.transfers]
 
@@ -272,11 +325,16 @@ def _bill(study_key: str, service: str) -> str:
     return f"charge:{study_key}:{service}"
 
 
-def _holds(ledger: Ledger, hospital: str, bill: str) -> list[Posting]:
-    """Return the holds that a bill has seen, oldest first; they are numbered, and few."""
-    found: list[Posting] = []
-    while more := ledger.find_all(hospital, [f"{bill}:hold:{len(found) + n}" for n in (1, 2, 3, 4)]):
-        found += more
+def _holds(ledger: Ledger, hospital: str, bills: Sequence[str]) -> dict[str, list[Posting]]:
+    """Return the holds that each of these bills has seen, oldest first; they are numbered, and few."""
+    found: dict[str, list[Posting]] = {bill: [] for bill in bills}
+    asked = list(bills)
+    while asked:
+        keys = [f"{bill}:hold:{len(found[bill]) + n}" for bill in asked for n in (1, 2, 3, 4)]
+        more = ledger.find_all(hospital, keys)
+        for posting in more:
+            found[posting.key.rpartition(":hold:")[0]].append(posting)
+        asked = sorted({posting.key.rpartition(":hold:")[0] for posting in more})
     return found
 
 

@@ -234,6 +234,18 @@ def entries(ledger: Ledger, after: int) -> Iterator[tuple[Posting, Notice | None
         after = page[-1].id
 
 
+def work(ledger: Ledger, start: datetime, end: datetime) -> dict[str, int]:
+    """Return the model operations of what each node's delivered results took, of all hospitals in this book."""
+    done: dict[str, int] = {}
+    for posting, notice in entries(ledger, before(ledger, start)):
+        if posting.at >= end:
+            break
+        if notice is not None and notice.type == events.CHARGED:
+            bill = billed(posting, notice, State.CHARGED)
+            done[bill.node] = done.get(bill.node, 0) + (bill.reading.operations if bill.reading else 0)
+    return done
+
+
 def in_currency(amount: Amount) -> str:
     """Return an amount as a decimal; raise InvalidAmountError for what is no currency of ISO 4217."""
     if amount.asset.code in (BTT.code, POINTS.code):

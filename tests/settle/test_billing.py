@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from sqlalchemy import event
 
 from btt_bridge.config import Settings
-from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
+from btt_bridge.errors import LedgerError, OverdrawnError, RefusedError, UnknownError
 from btt_bridge.ledger import Ledger, Move, audit
 from btt_bridge.money import CNY, Amount
 from btt_bridge.records import Charge, Urgency
-from btt_bridge.settle import Billing, Cause, Facts, State, check, history, open_billing
+from btt_bridge.settle import Billing, Cause, Delivered, Facts, Standing, State, Till, check, history, open_billing
 from btt_bridge.testing import FakeClock
 
 ROOT: Final = Path(__file__).parents[2]
@@ -265,4 +267,79 @@ def test_eight_workers_deliver_one_study_and_charge_it_once(billing: Billing, cl
     earned = sum(b.units for b in billing.ledger.balances() if b.account.startswith("node:"))
     assert earned + sum(funds) == owed
     assert sum(notice.type == "btt.compute.charged.v1" for notice in billing.ledger.notices(0, 50)) == 1
+    assert_sound(billing)
+
+
+def test_many_deliveries_are_charged_in_one_commit(billing: Billing, clock: FakeClock) -> None:
+    """Held, not held, run out, charged before, twice in one batch, beyond the credit line: each as if it came alone."""
+    held, late, before = "1" * 64, "2" * 64, "3" * 64
+    billing.hold(late, "ct-lung", bill(500), deadline(clock))
+    clock.advance(2400)
+    billing.hold(held, "ct-lung", bill(600), deadline(clock))
+    first = billing.post(before, "ct-lung", bill(300), "n1")
+    commits = 0
+
+    def count(_: Any) -> None:
+        nonlocal commits
+        commits += 1
+
+    asked = [(held, 500), (late, 500), (before, 900), (STUDY, 400), (STUDY, 400), ("4" * 64, 9_000)]
+    deliveries = [Delivered(study, "ct-lung", bill(units), "n1") for study, units in asked]
+    event.listen(billing.ledger.engine, "commit", count)
+    answers = billing.post_all(deliveries)
+    event.remove(billing.ledger.engine, "commit", count)
+    writes = sum(isinstance(answer, Standing) for answer in answers)
+    assert [answer.state for answer in answers[:5] if isinstance(answer, Standing)] == [State.CHARGED] * 5
+    assert isinstance(answers[5], OverdrawnError)
+    assert (writes, answers[2], answers[3]) == (5, first, answers[4])
+    assert billing.post_all(deliveries[:5]) == answers[:5]
+    assert stands(billing)[:2] == (300 + 500 + 500 + 400, 0)
+    charged = [p for p in billing.ledger.postings(0, 100) if p.key.endswith(":ct-lung")]
+    assert len({posting.at for posting in charged[1:]}) == 1
+    assert commits <= 8  # all but one of them of transactions that only read
+    assert_sound(billing)
+
+
+def test_a_till_gathers_who_comes_at_once_and_keeps_nobody_waiting(billing: Billing) -> None:
+    """One alone is posted at once; those that come while a commit is on its way share the next, refusals and all."""
+    sizes: list[int] = []
+    at_work, go_on = threading.Event(), threading.Event()
+
+    class Counted(Billing):
+        def post_all(self, deliveries: Sequence[Delivered]) -> list[Standing | LedgerError]:
+            sizes.append(len(deliveries))
+            at_work.set()
+            assert go_on.wait(60)
+            return super().post_all(deliveries)
+
+    till = Till(Counted(**vars(billing)))
+    deliveries = [Delivered(f"{n:064x}", "ct-lung", bill(500), f"n{n % 2}") for n in range(7)]
+    deliveries.append(Delivered("f" * 64, "ct-lung", bill(9_700), "n1"))
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(till.post, deliveries[0])
+        assert at_work.wait(60)
+        rest = [pool.submit(till.post, delivery) for delivery in deliveries[1:]]
+        while len(till._waiting) < len(rest):
+            assert not any(one.done() for one in rest)
+        go_on.set()
+        assert all(one.result().state is State.CHARGED for one in [first, *rest[:-1]])
+        assert isinstance(rest[-1].exception(), OverdrawnError)
+    assert sizes == [1, 7]
+    assert stands(billing)[0] == 3_500
+    assert_sound(billing)
+
+
+def test_a_till_that_breaks_tells_everybody_and_works_again(billing: Billing) -> None:
+    """What keeps the database from answering reaches each caller; the next delivery finds the till in order."""
+
+    class Broken(Billing):
+        def post_all(self, deliveries: Sequence[Delivered]) -> list[Standing | LedgerError]:
+            if not broken:
+                return super().post_all(deliveries)
+            raise OSError(broken.pop())
+
+    broken, till = ["the disk is full"], Till(Broken(**vars(billing)))
+    with pytest.raises(OSError, match="full"):
+        till.post(Delivered(STUDY, "ct-lung", bill(500), "n1"))
+    assert till.post(Delivered(STUDY, "ct-lung", bill(500), "n1")).state is State.CHARGED
     assert_sound(billing)

@@ -13,7 +13,7 @@ from btt_bridge.ledger import audit
 from btt_bridge.money import CNY
 from btt_bridge.records import Urgency
 from btt_bridge.settle import Billing, Cause, State, meters
-from btt_bridge.settle.bills import Account, Month, activity, before, entries, find
+from btt_bridge.settle.bills import Account, Month, activity, before, entries, find, work
 from btt_bridge.settle.meters import Reading
 from btt_bridge.testing import FakeClock
 from tests.settle import books
@@ -108,3 +108,12 @@ def test_a_bill_nobody_asked_for_is_none(billing: Billing) -> None:
     """Nothing held and nothing charged is no bill; voiding it makes none."""
     billing.void(books.study(9), books.SERVICE, Cause.NOT_DELIVERED)
     assert find(billing, books.study(9), books.SERVICE) is None
+
+
+def test_the_work_of_a_span_is_summed_by_node(billing: Billing) -> None:
+    """Delivered work counts for the node that did it, where it was charged; its end is not in the span."""
+    each = books.facts().operations
+    january, march = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 3))
+    assert work(billing.ledger, january, march) == {"n1": 3 * each, "n2": each}
+    assert work(billing.ledger, books.JANUARY, books.JANUARY) == {}
+    assert work(billing.ledger, books.JANUARY, books.JANUARY + timedelta(seconds=1)) == {"n1": 2 * each}
