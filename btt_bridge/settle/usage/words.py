@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from btt_bridge.money import written
+from btt_bridge.money import Amount, written
 from btt_bridge.settle.usage.report import Comparison, Line, Report, Section
 
 
@@ -70,8 +70,8 @@ def _lines(lines: Sequence[Line]) -> tuple[tuple[str, ...], ...]:
         (
             line.label,
             f"{line.results:,}",
-            str(line.charged),
-            str(line.refunded),
+            _written(line.charged),
+            _written(line.refunded),
             f"{line.reading.operations:,}",
             f"{line.reading.voxels:,}",
             f"{line.reading.size_bytes:,}",
@@ -101,7 +101,12 @@ def _comparisons(section: Section) -> Table:
 
 def _compared(one: Comparison) -> tuple[str, ...]:
     saved = "" if one.saved_basis_points is None else _percent(one.saved_basis_points)
-    return f"{one.reference.name}: {one.reference.title}", str(one.cost), str(one.charged), saved, one.verdict
+    name = f"{one.reference.name}: {one.reference.title}"
+    return name, _written(one.cost), _written(one.charged), saved, one.verdict
+
+
+def _written(amount: Amount) -> str:
+    return written(amount.units, amount.asset)
 
 
 def _percent(basis_points: int) -> str:
