@@ -148,7 +148,7 @@ def activity(billing: Billing, month: Month) -> Activity:
     """Read a month of one hospital's bills from the book, and from nothing else."""
     ledger, hospital = billing.ledger, billing.hospital
     payables = {billing.payable(asset): asset for asset in _assets(billing)}
-    head, standing = _standing(ledger, payables)
+    head, standing = balances(ledger, payables)
     seen = _Seen(payables)
     for posting, notice in entries(ledger, before(ledger, month.start)):
         if posting.id > head:
@@ -192,7 +192,7 @@ class _Seen:
         return [billed(*one, state) for one, state in zip(self.charges, states, strict=True)]
 
 
-def _standing(ledger: Ledger, accounts: Iterable[str]) -> tuple[int, dict[str, int]]:
+def balances(ledger: Ledger, accounts: Iterable[str]) -> tuple[int, dict[str, int]]:
     """Return the newest posting, and what the accounts stand at behind it."""
     for _ in range(_TRIES):
         head = ledger.latest(1)

@@ -18,7 +18,7 @@ from btt_bridge.records import Performance
 from btt_bridge.settle import dated, pools
 from btt_bridge.settle import events as billing_events
 from btt_bridge.settle.billing import State, account
-from btt_bridge.settle.bills import Month, before, billed, entries
+from btt_bridge.settle.bills import Month, balances, before, billed, entries
 from btt_bridge.settle.dividends import events
 from btt_bridge.settle.dividends.attestations import Envelope, Refusal, audited
 from btt_bridge.settle.dividends.contributors import Registry
@@ -126,12 +126,11 @@ class Dividends:
         self.ledger.open_account(pool, asset)
         self.ledger.open_account(carried, asset, credit_limit=formula.carry_units_max)
         self.ledger.open_account(_apart(period, asset), asset)
-        newest = self.ledger.latest(1)
-        head = newest[0].posting if newest else 0
-        pooled, before_ = (self.ledger.balance(name).units for name in (pool, carried))
+        head, units = balances(self.ledger, (pool, carried))
+        pooled, left = units[pool], units[carried]
         work = self._work(period, asset, done[-1][1]["head"] if done else 0, head)
         vouched, _ = audited(attestations, formula, self.registry, period)
-        shares = _shares(formula, work, measured, vouched, max(pooled + before_, 0))
+        shares = _shares(formula, work, measured, vouched, max(pooled + left, 0))
         paid = sum(share.units for share in shares)
         steps = _steps(pool, carried, _apart(period, asset), pooled, paid, asset)
         if not steps:
@@ -141,7 +140,7 @@ class Dividends:
         told = [events.share(one.contributor, one.kind, one.factors, one.units) for one in shares]
         digest = hashlib.sha256(canonical(dict(work))).hexdigest()
         amount = Amount(pooled, asset)
-        event = events.shared(pool, str(period), formula.name, head, digest, amount, before_, told)
+        event = events.shared(pool, str(period), formula.name, head, digest, amount, left, told)
         return self.ledger.post_all(pools.ISSUER, pools.closing_key(asset, len(done) + 1), steps, event)
 
     def _formula(self, period: Month) -> Formula:

@@ -84,7 +84,7 @@ def act(house: House, auditor: Auditor, kind: str, what: object) -> None:
             auditor.share()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(_STEPS)
 def test_whatever_happens_the_shares_are_those_of_a_second_account(steps: list[tuple[str, object]]) -> None:
     """Each contributor has what plain counting says, what is carried agrees, nobody owes, and the book holds."""

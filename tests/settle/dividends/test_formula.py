@@ -124,13 +124,18 @@ _ATTACKS: dict[str, tuple[Callable[[], Mapping[str, Any]], str]] = {
     "lapsed before the month": (lambda: of_time(WHOLE[0], JANUARY.start), "whole month"),
     "lapsed within the month": (lambda: of_time(WHOLE[0], JANUARY.end - timedelta(seconds=1)), "whole month"),
     "from within the month": (lambda: of_time(JANUARY.start + timedelta(seconds=1), WHOLE[1]), "whole month"),
+    "energy by its own signature": (
+        lambda: sign(attestation("operations_per_joule", 10**12), IMPOSTOR),
+        "no auditor",
+    ),
+    "GPUs by its own signature": (lambda: sign(attestation("gpus", 500), IMPOSTOR), "no auditor"),
     "of somebody unknown": (lambda: sign(attestation(contributor="eve"), AUDITOR), "no such contributor"),
     "of an unknown region": (lambda: sign(attestation(value="atlantis"), AUDITOR), "no such region"),
 }
 
 
 @pytest.mark.parametrize("attack", _ATTACKS)
-def test_spoofed_geography_does_not_count(one_book: House, attack: str) -> None:
+def test_a_spoofed_paper_does_not_count(one_book: House, attack: str) -> None:
     """Whatever is wrong with the paper, the share is what it would be without one, and the reason is said."""
     make, reason = _ATTACKS[attack]
     found, refusals = audited([make()], FORMULA, REGISTRY, JANUARY)
