@@ -54,22 +54,28 @@ class Moment(TypeDecorator[datetime]):
         return datetime.fromisoformat(value)
 
 
-def open_database(url: str, metadata: MetaData) -> Engine:
+def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engine:
     """Return an engine with the tables of `metadata` in place.
 
     SQLite runs in WAL mode with synchronous=FULL, so that a committed row survives a power cut, and begins
     every transaction that `writing` opens with BEGIN IMMEDIATE, so that two writers queue instead of failing.
+
+    Where `flushed` is false a commit is seen by everybody at once and reaches the disk a little later, or with the next
+    flushed one: for rows that can be told again after a power cut. Neither engine is left inconsistent by one.
     """
     if url.startswith("sqlite"):
         _check_folder(make_url(url).database)
         engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
+        if not flushed:
+            event.listen(engine, "connect", _unflush_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         if engine.url.database not in (None, "", ":memory:"):
             turnstile = _turnstiles[engine] = _Turnstile(f"{engine.url.database}.turn")
             finalize(engine, turnstile.close)
     else:
-        engine = create_engine(url, pool_pre_ping=True)
+        options = {} if flushed else {"options": "-c synchronous_commit=off"}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=options)
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
             # Several processes start at once; one of them makes the tables.
@@ -148,6 +154,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA busy_timeout=60000")
     cursor.close()
+
+
+def _unflush_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     and_,
+    event,
     func,
     insert,
     or_,
@@ -216,12 +218,20 @@ class Journal:
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self.engine: Engine = open_database(url, metadata)
         self.clock: Clock = clock or SystemClock()
+        self._url = url
         self._insert_arrivals_sql = self._compiled(self._insert_new(instance_table), _new_row_names)
+
+    @cached_property
+    def _arrivals_engine(self) -> Engine:
+        """The same database for the index of what arrives, whose rows are durable in the objects' own files."""
+        engine = open_database(self._url, metadata, flushed=False)
+        event.listen(self.engine, "engine_disposed", lambda _: engine.dispose())
+        return engine
 
     # --- instances --------------------------------------------------------------------------------------
 
     def record_arrivals(self, arrivals: Sequence[Arrival]) -> list[Arrival | None]:
-        """Index new objects in one durable commit.
+        """Index new objects in one commit that everybody sees; what makes it durable is that the objects are.
 
         Returns, for each arrival in order, None where it was indexed, or the arrival that already holds its
         SOP Instance UID; the caller compares the two and may call `record_conflict`.
@@ -650,7 +660,8 @@ class Journal:
 
         Each object that comes in waits for this: SQLAlchemy's share would be half of the time that it takes.
         """
-        with closing(self.engine.raw_connection()) as connection, turn(self.engine):
+        engine = self._arrivals_engine
+        with closing(engine.raw_connection()) as connection, turn(engine):
             cursor = connection.cursor()
             if self.engine.dialect.name == "sqlite":
                 cursor.execute("BEGIN IMMEDIATE")

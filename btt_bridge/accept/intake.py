@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -10,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from btt_bridge import log
-from btt_bridge.accept.admission import Sender
-from btt_bridge.accept.part10 import skip_head
-from btt_bridge.accept.spool import Incoming, Spool
+from btt_bridge.accept.part10 import Description, skip_head
+from btt_bridge.accept.spool import Incoming, Spool, Swept
 from btt_bridge.errors import CapacityError, MalformedError
 from btt_bridge.journal import Journal
 from btt_bridge.plugins import Bell
@@ -22,8 +22,6 @@ _log = log.logger("accept")
 
 #: The bell rings at most this often; whoever listens looks for everything new anyway.
 RING_EVERY_SECONDS = 0.05
-#: A commit waits so long for others to join it: less than it would cost them to need one of their own.
-JOIN_SECONDS_MAX = 0.001
 _COMPARE_BYTES = 1 << 20
 
 
@@ -36,37 +34,34 @@ class Intake:
         self._ringer = ringer
         self._commits = GroupCommit(journal, commit_objects_max)
 
-    def begin(self) -> Incoming:
+    def begin(self, described: Description) -> Incoming:
         """Return a file to write an object to; raise StorageFullError where there is no room for one."""
-        return self._spool.take()
+        return self._spool.take(described)
 
-    def admit(
-        self, incoming: Incoming, sop_instance_uid: str, sop_class_uid: str, transfer_syntax_uid: str, sender: Sender
-    ) -> None:
-        """Return once the object is on stable storage and in the index, or was both before; else raise."""
-        arrival = Arrival(
-            sop_instance_uid,
-            sop_class_uid,
-            transfer_syntax_uid,
-            sender.calling_ae_title,
-            sender.called_ae_title,
-            sender.address,
-            incoming.path,
-            incoming.size_bytes,
-            self._journal.clock.now(),
-        )
-        self._commits.expect()
+    def admit(self, incoming: Incoming) -> None:
+        """Return once the object is on stable storage and in the index, or was both before; else raise.
+
+        One flush does it: the file says of itself all that the index is told, so that the index commits without a flush
+        of its own. Should it forget in a power cut, `recover` tells it again.
+        """
         try:
-            incoming.seal()
+            arrival = incoming.seal(self._journal.clock.now())
         except CapacityError:
-            self._commits.expect_no_more()
             incoming.discard()
             raise
+        self._index(arrival)
+
+    def recover(self) -> Swept:
+        """Index what dead processes had made durable and the index does not have; remove what they left half done."""
+        return self._spool.sweep(self._journal.indexed, self._index)
+
+    def _index(self, arrival: Arrival) -> None:
         holder = self._commits.commit(arrival)
         if holder is None:
             self._ringer.ring()
         elif self._is_kept_already(arrival, holder):
-            incoming.discard()
+            with suppress(OSError):
+                os.unlink(self._spool.root / arrival.path)
         else:
             self._journal.record_conflict(arrival)
             _log.warning("conflict", reason="a SOP Instance UID came again with other content", path=arrival.path)
@@ -109,38 +104,20 @@ class GroupCommit:
     """Index commits shared by the associations of a process, without a thread between them.
 
     Whoever finds nobody committing leads: it commits all that wait, wakes them, and hands the lead to the
-    first that came meanwhile. A lone association thus commits by itself at once; many share one commit, and
-    a leader gives those whose bytes are just being brought to disk a moment to join.
+    first that came meanwhile. A lone association thus commits by itself at once; many share one commit.
     """
 
     def __init__(self, journal: Journal, objects_max: int) -> None:
         self._journal = journal
         self._objects_max = objects_max
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._led = False
-        self._expected = 0
-
-    def expect(self) -> None:
-        """Announce an arrival; `commit` or `expect_no_more` must follow."""
-        with self._changed:
-            self._expected += 1
-
-    def expect_no_more(self) -> None:
-        """Take an announcement back."""
-        with self._changed:
-            self._not_expected()
-
-    def _not_expected(self) -> None:
-        self._expected -= 1
-        if not self._expected:
-            self._changed.notify()
 
     def commit(self, arrival: Arrival) -> Arrival | None:
-        """Return once an announced arrival is indexed (None), or with the arrival that holds its SOP Instance UID."""
+        """Return once an arrival is indexed (None), or with the arrival that holds its SOP Instance UID."""
         mine = _Waiting(arrival)
-        with self._changed:
-            self._not_expected()
+        with self._lock:
             self._waiting.append(mine)
             follow, self._led = self._led, True
         if follow:
@@ -148,16 +125,15 @@ class GroupCommit:
         if not mine.done:
             self._lead()
         if mine.failed:
-            # Whether the row was written is not known, so the file stays; if it was not, a later start sweeps it.
+            # Whether the row was written is not known, so the file stays; the next start tells the index of it.
             raise CapacityError("the index cannot be written")
         return mine.holder
 
     def _lead(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._expected, JOIN_SECONDS_MAX)
+        with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._objects_max))]
         self._record(batch)
-        with self._changed:
+        with self._lock:
             following = self._waiting[0] if self._waiting else None
             self._led = following is not None
         for waiting in batch:

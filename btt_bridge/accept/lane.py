@@ -25,7 +25,7 @@ from pynetdicom.transport import AssociationSocket
 from btt_bridge.accept.admission import Admission, Sender
 from btt_bridge.accept.command import C_CANCEL_RQ, C_STORE_RQ, OTHER_REQUESTS, Command, read_command, store_response
 from btt_bridge.accept.intake import Intake
-from btt_bridge.accept.part10 import head
+from btt_bridge.accept.part10 import Description
 from btt_bridge.accept.spool import Incoming
 from btt_bridge.errors import BridgeError, MalformedError
 
@@ -98,7 +98,6 @@ class _Object:
     incoming: Incoming | None = None
     status: int = 0
     comment: str = ""
-    head: bytes = b""
 
     def refuse(self, status: int, comment: str) -> None:
         self.status, self.comment = status, comment
@@ -356,12 +355,10 @@ class Lane(DULServiceProvider):
             arriving.refuse(_CANNOT_UNDERSTAND, "there is no data set")
         else:
             try:
-                arriving.incoming = self._intake.begin()
-                arriving.head = head(
-                    command.sop_class_uid,
-                    command.sop_instance_uid,
-                    arriving.transfer_syntax_uid,
-                    self._sender.calling_ae_title,
+                arriving.incoming = self._intake.begin(
+                    Description(
+                        command.sop_class_uid, command.sop_instance_uid, arriving.transfer_syntax_uid, self._sender
+                    )
                 )
             except BridgeError as problem:
                 arriving.refuse(problem.dicom_status, str(problem))
@@ -382,24 +379,14 @@ class Lane(DULServiceProvider):
 
     def _write(self, arriving: _Object, incoming: Incoming, data: memoryview) -> None:
         try:
-            incoming.write([arriving.head, data] if arriving.head else [data])
-            arriving.head = b""
+            incoming.write(data)
         except BridgeError as problem:
             arriving.refuse(problem.dicom_status, str(problem))
 
     def _finish(self, arriving: _Object) -> None:
-        if arriving.incoming is not None and arriving.head:
-            self._write(arriving, arriving.incoming, memoryview(b""))  # the data set is there, and empty
-        command, incoming = arriving.command, arriving.incoming
-        if incoming is not None:
+        if arriving.incoming is not None:
             try:
-                self._intake.admit(
-                    incoming,
-                    command.sop_instance_uid,
-                    command.sop_class_uid,
-                    arriving.transfer_syntax_uid,
-                    self._sender,
-                )
+                self._intake.admit(arriving.incoming)
                 self.stored += 1
             except BridgeError as problem:
                 arriving.status, arriving.comment = problem.dicom_status, str(problem)

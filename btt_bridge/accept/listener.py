@@ -26,7 +26,7 @@ from btt_bridge.accept.admission import VERIFICATION, Admission, Refusal
 from btt_bridge.accept.command import uid_or_empty
 from btt_bridge.accept.intake import Intake, Ringer
 from btt_bridge.accept.lane import INTERNALS, Lane, internals_digest, sender_of
-from btt_bridge.accept.part10 import head
+from btt_bridge.accept.part10 import Description
 from btt_bridge.accept.spool import Spool
 from btt_bridge.config import Accept, Settings
 from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -63,7 +63,7 @@ def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable
         ringer = Ringer(bell)
         closing.callback(ringer.close)
         intake = Intake(spool, journal, ringer, settings.accept.commit_objects_max)
-        threading.Thread(target=_sweep, args=(spool, journal), name="sweep", daemon=True).start()
+        threading.Thread(target=_recover, args=(intake,), name="recover", daemon=True).start()
         door = Door(settings.accept, intake, fast=fast)
         door.open()
         closing.callback(door.close)
@@ -75,14 +75,16 @@ def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable
     _log.info("stopped", port=door.port)
 
 
-def _sweep(spool: Spool, journal: Journal) -> None:
+def _recover(intake: Intake) -> None:
     try:
-        removed = spool.sweep(journal.indexed)
+        swept = intake.recover()
     except Exception as problem:  # the next start tries again
         _log.warning("sweep", exc_info=problem)
         return
-    if removed:
-        _log.info("swept", count=removed, reason="a listener that died had not acknowledged these")
+    if swept.rescued:
+        _log.info("rescued", count=swept.rescued, reason="durable when a listener died, and not in the index")
+    if swept.removed:
+        _log.info("swept", count=swept.removed, reason="a listener that died had not acknowledged these")
 
 
 class Door:
@@ -236,16 +238,13 @@ class Door:
             # An empty data set and none at all look the same from here.
             if not sop_instance_uid or not sop_class_uid or not data_set:
                 raise MalformedError
-            incoming = self._intake.begin()
+            incoming = self._intake.begin(Description(sop_class_uid, sop_instance_uid, transfer_syntax_uid, sender))
             try:
-                incoming.write([
-                    head(sop_class_uid, sop_instance_uid, transfer_syntax_uid, sender.calling_ae_title),
-                    data_set,
-                ])  # fmt: skip
+                incoming.write(data_set)
             except BridgeError:
                 incoming.discard()
                 raise
-            self._intake.admit(incoming, sop_instance_uid, sop_class_uid, transfer_syntax_uid, sender)
+            self._intake.admit(incoming)
         except BridgeError as problem:
             return problem.dicom_status
         return 0

@@ -8,12 +8,17 @@ import itertools
 import os
 import secrets
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from btt_bridge.accept.part10 import SEAL_BYTES, Description, head, read_sealed, seal
 from btt_bridge.errors import CapacityError, StorageFullError, TooLargeError
+from btt_bridge.records import Arrival
 
 #: Files made ahead, so that their directory entries become durable in one fsync for all of them.
 _AHEAD = 64
@@ -24,22 +29,50 @@ _PATHS_AT_ONCE = 500
 _LOCK = ".lock"
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many files of dead processes were rescued, and how many were not whole."""
+
+    rescued: int
+    removed: int
+
+
 class Incoming:
     """One object on its way in: a file that exists already, and that nobody knows of until it is indexed."""
 
-    __slots__ = ("_descriptor", "_looked_at", "_spool", "path", "size_bytes")
+    __slots__ = (
+        "_checksum",
+        "_descriptor",
+        "_head",
+        "_looked_at",
+        "_seal_at",
+        "_spool",
+        "described",
+        "path",
+        "size_bytes",
+    )
 
     def __init__(self, spool: Spool, path: str, descriptor: int) -> None:
         self._spool = spool
         #: Relative to the spool folder.
         self.path = path
-        self._descriptor = descriptor
+        self.described: Description
         self.size_bytes = 0
+        self._descriptor = descriptor
+        self._head = b""
+        self._seal_at = 0
+        self._checksum = 0
         self._looked_at = 0
 
-    def write(self, buffers: list[bytes | memoryview]) -> None:
+    def begin(self, described: Description) -> None:
+        """Say what comes; the head is written with the first bytes."""
+        self.described, self._head = described, head(described)
+        self._seal_at = len(self._head) - SEAL_BYTES
+
+    def write(self, data: bytes | memoryview) -> None:
         """Append; raise TooLargeError or StorageFullError where the object must not go on."""
-        size = sum(map(len, buffers))
+        buffers = [self._head, data] if self._head else [data]
+        size = len(self._head) + len(data)
         if self.size_bytes + size > self._spool.object_bytes_max:
             raise TooLargeError
         if self.size_bytes + size - self._looked_at > _LOOK_EVERY_BYTES:
@@ -49,6 +82,8 @@ class Incoming:
             written = os.writev(self._descriptor, buffers)
             if written != size:
                 self._write_rest(buffers, written)
+        self._head = b""
+        self._checksum = zlib.crc32(data, self._checksum)
         self.size_bytes += size
 
     def _write_rest(self, buffers: list[bytes | memoryview], written: int) -> None:
@@ -56,11 +91,16 @@ class Incoming:
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
 
-    def seal(self) -> None:
-        """Bring what was written to stable storage."""
+    def seal(self, received_at: datetime) -> Arrival:
+        """Bring what was written to stable storage, with what the index is to know of it, by one flush."""
+        if self._head:
+            self.write(b"")  # the data set is there, and empty
+        data_bytes = self.size_bytes - self._seal_at - SEAL_BYTES
         with _full_disk_told():
+            os.pwrite(self._descriptor, seal(data_bytes, self._checksum, received_at), self._seal_at)
             os.fdatasync(self._descriptor)
         self._close()
+        return self.described.arrival(self.path, self.size_bytes, received_at)
 
     def discard(self) -> None:
         """Remove the file; to be called for what is not in the index, and only for that."""
@@ -96,12 +136,14 @@ class Spool:
         if free.f_bavail * free.f_frsize < self.free_bytes_min:
             raise StorageFullError
 
-    def take(self) -> Incoming:
-        """Return an empty file whose directory entry is durable; raise StorageFullError where there is no room."""
+    def take(self, described: Description) -> Incoming:
+        """Return a file to write an object to, its directory entry durable; raise StorageFullError without room."""
         self.look()
         while True:
             try:
-                return self._ready.popleft()
+                incoming = self._ready.popleft()
+                incoming.begin(described)
+                return incoming
             except IndexError:
                 with self._filling, _full_disk_told():
                     if not self._ready:
@@ -135,26 +177,37 @@ class Spool:
             (self.root / (self._name + _LOCK)).unlink()
         os.close(self._lock)
 
-    def sweep(self, indexed: Callable[[Collection[str]], set[str]]) -> int:
-        """Remove what dead processes left without an index row; return how many files that were.
+    def sweep(self, indexed: Callable[[Collection[str]], set[str]], rescue: Callable[[Arrival], None]) -> Swept:
+        """Look at what dead processes left without an index row: whole objects are rescued, all else is removed.
 
-        A folder whose lock can be had belongs to nobody any more, so nobody can index its files behind us.
+        A folder whose lock can be had belongs to nobody any more, so nobody can index its files behind us. Where
+        `rescue` raises, the folder stays as it is, for the next start.
         """
-        removed = 0
+        rescued = removed = 0
         for lock in self.root.glob("*" + _LOCK):
             with _lock_of_the_dead(lock) as dead:
                 if dead:
-                    removed += self._sweep_folder(self.root / lock.name.removesuffix(_LOCK), indexed)
+                    for path in self._unindexed(self.root / lock.name.removesuffix(_LOCK), indexed):
+                        arrival = self._whole(path)
+                        if arrival is None:
+                            (self.root / path).unlink(missing_ok=True)
+                            removed += 1
+                        else:
+                            rescue(arrival)
+                            rescued += 1
                     lock.unlink(missing_ok=True)
-        return removed
+        return Swept(rescued, removed)
 
-    def _sweep_folder(self, folder: Path, indexed: Callable[[Collection[str]], set[str]]) -> int:
-        removed = 0
-        for paths in _batches(str(path.relative_to(self.root)) for path in folder.glob("*/*.dcm")):
-            for path in set(paths) - indexed(paths):
-                (self.root / path).unlink(missing_ok=True)
-                removed += 1
-        return removed
+    def _unindexed(self, folder: Path, indexed: Callable[[Collection[str]], set[str]]) -> Iterator[str]:
+        """Yield the files that the index does not know, as they came: of two with one UID, the first holds it."""
+        names = sorted(str(path.relative_to(self.root)) for path in folder.glob("*/*.dcm"))
+        for paths in _batches(names):
+            known = indexed(paths)
+            yield from (path for path in paths if path not in known)
+
+    def _whole(self, path: str) -> Arrival | None:
+        with open(self.root / path, "rb") as file:
+            return read_sealed(file, path)
 
 
 @contextmanager

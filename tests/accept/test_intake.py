@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from btt_bridge.accept.admission import Sender
 from btt_bridge.accept.intake import Intake, Ringer
-from btt_bridge.accept.part10 import head
-from btt_bridge.accept.spool import Incoming, Spool
+from btt_bridge.accept.part10 import Description
+from btt_bridge.accept.spool import Incoming, Spool, Swept
+from btt_bridge.database import writing
 from btt_bridge.errors import CapacityError
-from btt_bridge.journal import Journal
-from btt_bridge.records import Arrival
+from btt_bridge.journal import Journal, instance_table
+from btt_bridge.records import Arrival, Instance
 from btt_bridge.testing import RecordingBell
 from tests.accept.wire import CT, EXPLICIT, IMPLICIT
 from tests.peers.server import wait_until
@@ -37,9 +40,9 @@ class Door:
         self.intake = Intake(self.spool, self.journal, self.ringer, 64)
 
     def put(self, uid: str, data: bytes, *, transfer_syntax: str = EXPLICIT, sender: Sender = SENDER) -> Incoming:
-        incoming = self.intake.begin()
-        incoming.write([head(CT, uid, transfer_syntax, sender.calling_ae_title), data])
-        self.intake.admit(incoming, uid, CT, transfer_syntax, sender)
+        incoming = self.intake.begin(Description(CT, uid, transfer_syntax, sender))
+        incoming.write(data)
+        self.intake.admit(incoming)
         return incoming
 
     def kept(self) -> list[str]:
@@ -123,6 +126,10 @@ def test_duplicates_within_one_commit_leave_one(door: Door) -> None:
     assert door.journal.record_arrivals([]) == []
 
 
+def _arrival_of(instance: Instance) -> Arrival:
+    return instance.arrival
+
+
 def _arrival(path: str) -> Arrival:
     return Arrival("1.2.3", CT, EXPLICIT, "A", "B", "127.0.0.1", path, 1, datetime.now(UTC))
 
@@ -152,46 +159,6 @@ def test_commits_are_shared(door: Door, monkeypatch: pytest.MonkeyPatch) -> None
     assert sizes == [1, 9]
 
 
-def test_a_commit_waits_for_what_is_nearly_there(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One object is in while another's bytes are still being brought to disk: both go into one commit."""
-    monkeypatch.setattr("btt_bridge.accept.intake.JOIN_SECONDS_MAX", 30)
-    sizes: list[int] = []
-    sealing, go_on = threading.Event(), threading.Event()
-    real_seal, real_record = Incoming.seal, door.journal.record_arrivals
-
-    def slow_seal(incoming: Incoming) -> None:
-        if not sealing.is_set():
-            sealing.set()
-            assert go_on.wait(30)
-        real_seal(incoming)
-
-    def record(arrivals: Sequence[Arrival]) -> list[Arrival | None]:
-        sizes.append(len(arrivals))
-        return real_record(arrivals)
-
-    monkeypatch.setattr(Incoming, "seal", slow_seal)
-    monkeypatch.setattr(door.journal, "record_arrivals", record)
-    commits = door.intake._commits
-    with ThreadPoolExecutor(2) as threads:
-        slow = threads.submit(door.put, "1.2.1", b"x")
-        assert sealing.wait(30)
-        quick = threads.submit(door.put, "1.2.2", b"x")
-        wait_until(lambda: len(commits._waiting) == 1, "the second to wait for the first")
-        go_on.set()
-        for done in (slow, quick):
-            done.result(30)
-    assert sizes == [2]
-
-
-def test_a_commit_does_not_wait_for_what_never_comes(door: Door) -> None:
-    """An announced object that fails on its way, or takes too long, holds nobody up."""
-    door.intake._commits.expect()
-    door.put("1.2.1", b"x")
-    door.intake._commits.expect_no_more()
-    door.put("1.2.2", b"x")
-    assert len(door.journal.unread(10)) == 2
-
-
 def test_a_broken_index_refuses_and_keeps_the_file(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows whether the row was written, so nobody may remove the file; the next object is welcome."""
 
@@ -206,6 +173,36 @@ def test_a_broken_index_refuses_and_keeps_the_file(door: Door, monkeypatch: pyte
     assert len(door.kept()) == 1
     door.put("1.2.4", b"x")
     assert [instance.arrival.sop_instance_uid for instance in door.journal.unread(10)] == ["1.2.4"]
+
+
+def forget_all(journal: Journal) -> None:
+    """Do to the index what the worst power cut does: every row that nobody flushed is gone."""
+    with writing(journal.engine) as connection:
+        connection.execute(delete(instance_table))
+
+
+def test_a_power_cut_that_takes_the_index_takes_no_object(tmp_path: Path, database_url: str) -> None:
+    """Every row is lost, a file is torn and another half written: what was acknowledged comes back, once, as it was."""
+    with contextlib.closing(Door(tmp_path / "spool", database_url)) as before:
+        kept = [before.put(f"1.2.{number}", bytes([number]) * 50_000) for number in range(40)]
+        before.put("1.2.7", b"other content")
+        torn, half_done = before.put("1.2.99", b"torn" * 999), before.intake.begin(kept[0].described)
+        half_done.write(b"x" * 999)
+        was = {instance.arrival for instance in before.journal.unread(99)} - {
+            arrival for arrival in map(_arrival_of, before.journal.unread(99)) if arrival.path == torn.path
+        }
+        (before.root / torn.path).write_bytes((before.root / torn.path).read_bytes()[:-100])
+        forget_all(before.journal)
+        # A process that is gone holds no lock.
+        os.close(before.spool._lock)
+        with contextlib.closing(Door(tmp_path / "spool", database_url)) as after:
+            swept = after.intake.recover()
+            assert swept.rescued == 41
+            assert {_arrival_of(instance) for instance in after.journal.unread(99)} == was
+            assert [instance.flag for instance in after.journal.flagged()] == ["conflict"]
+            assert not (after.root / torn.path).exists()
+            assert after.intake.recover() == Swept(0, 0)
+        before.spool._lock = os.open(os.devnull, os.O_RDONLY)
 
 
 def test_the_bell_is_rung_for_arrivals_and_not_for_each(door: Door) -> None:
