@@ -14,7 +14,6 @@ import typer
 from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
-from btt_bridge.commands import billing
 from btt_bridge.errors import BridgeError, MappingError, UnknownError
 from btt_bridge.money import written
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
     from btt_bridge.ledger import Ledger
 
-_PARTS = ("token",)
+_PARTS = ("billing", "token")
 
 
 # Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and
@@ -46,7 +45,6 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into the accounts.")
 app.add_typer(ledger_app, name="ledger")
-app.add_typer(billing.app, name="billing")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")

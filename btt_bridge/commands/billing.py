@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from btt_bridge import config
+from btt_bridge.commands import SettingsFile
 from btt_bridge.errors import ConfigurationError, InvalidAmountError, MalformedError, UnknownError
 
 if TYPE_CHECKING:
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
     from btt_bridge.settle.bills import Bill, Month
     from btt_bridge.settle.usage import Report
 
-app = typer.Typer(no_args_is_help=True, help="What compute cost, for accountants and billing systems.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="What compute cost, for accountants and billing systems."
+)
 
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
-]
 MonthText = Annotated[str, typer.Argument(metavar="MONTH", help="As 2026-01.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; without it, standard output.")]
 Currency = Annotated[str, typer.Option("--asset", help="The asset of the price list that is meant.")]

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from btt_bridge import config
+from btt_bridge.commands import SettingsFile
 from btt_bridge.errors import InvalidAmountError, LedgerError
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, exactly, written
@@ -25,11 +26,11 @@ from btt_bridge.settle.token import (
     open_token,
 )
 
-app = typer.Typer(no_args_is_help=True, help="The fixed supply of BTT: releases, stakes, votes, mining and referrals.")
-
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
-]
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="The fixed supply of BTT: releases, stakes, votes, mining and referrals.",
+)
 
 
 @contextmanager
