@@ -11,17 +11,36 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import prices, splits
+from btt_bridge.settle import assets, payfi, prices, splits
+from btt_bridge.settle.assets import Uses, device_key
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
 
-__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "check", "drain", "history", "open_billing"]
+__all__ = [
+    "Billing",
+    "Cause",
+    "Facts",
+    "FileSink",
+    "Standing",
+    "State",
+    "Uses",
+    "check",
+    "device_key",
+    "drain",
+    "history",
+    "open_billing",
+]
 
 
 def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the money in a folder of mappings."""
-    return [*prices.check(folder / "prices"), *splits.check(folder / "splits")]
+    return [
+        *prices.check(folder / "prices"),
+        *splits.check(folder / "splits"),
+        *payfi.check(folder),
+        *assets.check(folder),
+    ]
 
 
 def open_billing(settings: Settings, ledger: Ledger) -> Billing:

@@ -89,6 +89,16 @@ def share_code(seed: str, first: str) -> str:
     return first + letters
 
 
+def find(ledger: Ledger, name: str) -> Deed | None:
+    """Return a deed as the book has it, or None."""
+    posting = ledger.find(ISSUER, f"deed:{name}")
+    if posting is None:
+        return None
+    facts, shares = told(ledger, posting), posting.transfers[0].amount
+    value, use_fee = amount_in(facts, "valuation"), amount_in(facts, "use_fee")
+    return Deed(name, Kind(facts["kind"]), shares.asset, shares.units, value, use_fee)
+
+
 @dataclass(frozen=True)
 class Registry:
     """All deeds, by a schedule of fees; `discount_percent` says by how much a holder's fees are lower."""
@@ -139,19 +149,7 @@ class Registry:
 
     def find(self, name: str) -> Deed | None:
         """Return a deed, or None."""
-        posting = self.ledger.find(ISSUER, f"deed:{name}")
-        if posting is None:
-            return None
-        facts = told(self.ledger, posting)
-        amount = posting.transfers[0].amount
-        return Deed(
-            name,
-            Kind(facts["kind"]),
-            amount.asset,
-            amount.units,
-            amount_in(facts, "valuation"),
-            amount_in(facts, "use_fee"),
-        )
+        return find(self.ledger, name)
 
     def trade(self, name: str, reference: str, seller: str, buyer: str, shares: int, price: Amount) -> Posting:
         """Sell shares for a price, of which the seller pays the fee; once for each reference of the seller."""
