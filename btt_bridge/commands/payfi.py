@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from btt_bridge import config
-from btt_bridge.errors import ConfigurationError, MalformedError
+from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError
 
 if TYPE_CHECKING:
     from btt_bridge.config import Settings
-    from btt_bridge.settle.payfi import Clearing, Leg, PaymentInstruction, Quote, Standing
+    from btt_bridge.settle.payfi import Clearing, Leg, PaymentInstruction, Quote, Reader, Standing
 
 app = typer.Typer(no_args_is_help=True, help="Pay what is owed for care.")
 
@@ -31,19 +31,11 @@ def instruct(
     settings_file: SettingsFile = None,
 ) -> None:
     """Take in the payment that a document asks for; asked again, say how it stands."""
-    from btt_bridge.settle.payfi import Reader, parse
-    from btt_bridge.vault import Vault
+    from btt_bridge.settle.payfi import parse
 
     settings = config.load(settings_file)
-    if not settings.payfi.source:
-        raise ConfigurationError(
-            "nothing says which EHR this document is of",
-            advice="Set payfi.source to the base URL of its FHIR endpoint.",
-        )
     with _opened(settings) as clearing:
-        opaque = Vault(settings.journal_url, settings.keys_dir).digest
-        reader = Reader(clearing.directory, clearing.rules(), opaque, settings.payfi.source)
-        instruction = reader.read(parse(_content(file)))
+        instruction = _reader(settings, clearing).read(parse(_content(file)))
         payment = clearing.instruct(instruction, _quote(settings, clearing, instruction), again=again)
         typer.echo(f"payment {payment.reference} to {payment.payee}: {clearing.standing(instruction.key).state}")
         typer.echo(f"  gross {payment.gross}, fees {payment.fees}, net {payment.net}")
@@ -51,7 +43,7 @@ def instruct(
 
 @app.command()
 def fund(
-    party: Annotated[str, typer.Argument(help="party:NAME of the participants, or person:DIGEST.")],
+    payer: Annotated[str, typer.Argument(help="Who paid, as FHIR refers to them: Organization/12 or Patient/7.")],
     amount: Annotated[str, typer.Argument(help='Amount, as "1000.00".')],
     currency: Annotated[str, typer.Argument(help="Its ISO 4217 code.")],
     reference: Annotated[str, typer.Argument(help="The bank's reference of the payment; booked once for each.")],
@@ -62,11 +54,13 @@ def fund(
     from btt_bridge.money import exactly, written
     from btt_bridge.settle.payfi import names
 
-    with _opened(config.load(settings_file)) as clearing:
+    settings = config.load(settings_file)
+    with _opened(settings) as clearing:
+        party = _reader(settings, clearing).party(payer)
         paid = exactly(decimal(amount), clearing.rules().asset(currency))
         clearing.fund(party, paid, reference)
         units = clearing.ledger.balance(names.funds(party, paid.asset)).units
-        typer.echo(f"{party} has {written(units, paid.asset)}.")
+        typer.echo(f"{payer} has {written(units, paid.asset)}.")
 
 
 @app.command()
@@ -152,6 +146,19 @@ def _opened(settings: Settings) -> Iterator[Clearing]:
         ledger.close()
 
 
+def _reader(settings: Settings, clearing: Clearing) -> Reader:
+    """Return who reads the documents of the hospital's EHR."""
+    from btt_bridge.settle.payfi import Reader
+    from btt_bridge.vault import Vault
+
+    if not settings.payfi.source:
+        raise ConfigurationError(
+            "nothing says which EHR this is of", advice="Set payfi.source to the base URL of its FHIR endpoint."
+        )
+    opaque = Vault(settings.journal_url, settings.keys_dir).digest
+    return Reader(clearing.directory, clearing.rules(), opaque, settings.payfi.source)
+
+
 def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -160,9 +167,12 @@ def _content(file: Path) -> bytes:
 
 
 def _quote(settings: Settings, clearing: Clearing, instruction: PaymentInstruction) -> Quote | None:
-    """Return a rate where the payee is paid in another currency."""
-    from btt_bridge.settle.payfi import open_desk
+    """Return a rate where the payee is paid in another currency, and is not yet."""
+    from btt_bridge.settle.payfi import State, open_desk
 
+    with suppress(UnknownError):
+        if clearing.standing(instruction.key).state is not State.RETURNED:
+            return None
     rules, base = clearing.rules(), instruction.amount.asset
     target = rules.asset(clearing.directory.participant(instruction.payee).paid_in(base.code))
     return None if target == base else open_desk(settings, clearing.ledger.clock).quote(rules, base, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +85,17 @@ def test_a_claim_goes_all_the_way_by_hand(run: Run, tmp_path: Path, settings_fil
     ledger.close()
 
 
+def test_a_claim_in_another_currency_is_converted_at_a_quoted_rate(run: Run, tmp_path: Path) -> None:
+    """100.00 EUR less 0.7, 0.75 and 0.25 % at the middle of 8.00 and 8.02; once paid it needs no rate any more."""
+    now = datetime.now(UTC).isoformat()
+    for name, rate in (("bank", "8.00"), ("broker", "8.02")):
+        (tmp_path / f"{name}.csv").write_text(f"at,base,quote,rate\n{now},EUR,CNY,{rate}\n")
+    path = str(claim(tmp_path, "100.00", "EUR"))
+    assert "gross 100.00 EUR, fees 1.70 EUR, net 787.38 CNY" in run("payfi", "instruct", path)
+    (tmp_path / "bank.csv").unlink()
+    assert "net 787.38 CNY" in run("payfi", "instruct", path)
+
+
 def test_what_a_bank_says_wrongly_ends_with_status_one(run: Run, tmp_path: Path) -> None:
     """Another amount is refused and named, and read again."""
     run("payfi", "instruct", str(claim(tmp_path)))
@@ -98,11 +110,11 @@ def test_what_a_bank_says_wrongly_ends_with_status_one(run: Run, tmp_path: Path)
 
 def test_what_is_refused_says_why(run: Run, tmp_path: Path) -> None:
     """Another total for the same claim, no rate, beyond the credit line, no file, a stranger."""
+    with pytest.raises(RateUnavailableError):
+        run("payfi", "instruct", str(claim(tmp_path, "10.00", "EUR")))
     run("payfi", "instruct", str(claim(tmp_path)))
     with pytest.raises(KeyConflictError):
         run("payfi", "instruct", str(claim(tmp_path, "1000.01")))
-    with pytest.raises(RateUnavailableError):
-        run("payfi", "instruct", str(claim(tmp_path, "10.00", "EUR")))
     with pytest.raises(MalformedError):
         run("payfi", "instruct", str(tmp_path / "nothing.json"))
     body = json.loads(claim(tmp_path, "1000000.01").read_text()) | {"id": "c2"}
@@ -118,10 +130,11 @@ def test_what_is_refused_says_why(run: Run, tmp_path: Path) -> None:
 def test_a_party_pays_in_once_for_each_reference(run: Run) -> None:
     """The same reference again changes nothing; what is no amount is refused."""
     for _ in range(2):
-        assert "1,000.00 CNY" in run("payfi", "fund", "party:example-insurer", "1000.00", "CNY", "bank-1")
+        assert "1,000.00 CNY" in run("payfi", "fund", "Organization/example-insurer", "1000.00", "CNY", "bank-1")
+        assert "5.00 CNY" in run("payfi", "fund", "Patient/jane-doe", "5.00", "CNY", "bank-1-jane")
     for wrong in ("x", "NaN", "1.001", "0"):
         with pytest.raises(InvalidAmountError):
-            run("payfi", "fund", "party:example-insurer", wrong, "CNY", "bank-2")
+            run("payfi", "fund", "Organization/example-insurer", wrong, "CNY", "bank-2")
 
 
 def test_an_ehr_has_a_name(run: Run, settings_file: Path, tmp_path: Path) -> None:
