@@ -103,6 +103,10 @@ class Machine(RuleBasedStateMachine):
             registry.fund(holder, "bank-1", Amount(FUNDS, CNY))
         #: Statements until the plug is pulled; negative is never.
         self.fuse = -1
+        # Something that is held 4 : 2 : 1 from the beginning, so that what is paid does not divide.
+        self.mint(DEVICES[0], HOLDERS[0], 7, 100_00, -1)
+        for buyer, shares in zip(HOLDERS[1:], (2, 1), strict=True):
+            self._trade(DEVICES[0], HOLDERS[0], buyer, shares, 1, -1)
         for moment in ("before_cursor_execute", "commit"):
             event.listen(ledger.engine, moment, self._burn)
 
@@ -164,9 +168,10 @@ class Machine(RuleBasedStateMachine):
     )
     def trade(self, data: st.DataObject, seller: str, buyer: str, shares: int, price: int, fuse: int) -> None:
         """More shares than the seller has, which is more than all of them at worst, or more money: refused."""
-        device = data.draw(st.sampled_from(sorted(self.auditor.things)))
-        if seller == buyer:
-            return
+        if seller != buyer:
+            self._trade(data.draw(st.sampled_from(sorted(self.auditor.things))), seller, buyer, shares, price, fuse)
+
+    def _trade(self, device: str, seller: str, buyer: str, shares: int, price: int, fuse: int) -> None:
         thing, deed, reference = self.auditor.things[device], self._deed(device), self._reference()
         covered = thing.held.get(seller, 0) >= shares and self.auditor.cash[buyer] >= price
 
@@ -209,16 +214,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         device=st.sampled_from((*DEVICES, "never minted")),
-        study=st.integers(1, 6),
+        studies=st.lists(st.integers(1, 9), min_size=1, max_size=5),
         fuse=st.one_of(st.just(-1), st.integers(1, 30)),
     )
-    def attest(self, device: str, study: int, fuse: int) -> None:
-        """Six studies, again and again, as revisions and replays come: each counts once, paid or retracted or not."""
-        counted = self._surely(fuse, lambda: self.uses.attest(opaque(device), opaque(f"study {study}")))
+    def attest(self, device: str, studies: list[int], fuse: int) -> None:
+        """Nine studies, again and again, as revisions and replays come: each counts once, paid or retracted or not."""
         thing = self.auditor.things.get(device)
-        assert counted == (thing is not None)
-        if thing is not None:
-            thing.uses.setdefault(str(study), "open")
+        for study in studies:
+            counted = self._surely(fuse, lambda study=study: self.uses.attest(opaque(device), opaque(f"study {study}")))
+            assert counted == (thing is not None)
+            if thing is not None:
+                thing.uses.setdefault(str(study), "open")
 
     @precondition(lambda self: any(thing.uses for thing in self.auditor.things.values()))
     @rule(data=st.data(), fuse=st.one_of(st.just(-1), st.integers(1, 30)))
