@@ -275,6 +275,24 @@ class Fhir(Section):
     entries_max: int = Field(default=1000, ge=1, le=100_000, description="Entries that one Bundle may have.")
 
 
+class RateFeed(Section):
+    """A source of exchange rates."""
+
+    kind: str = Field(default="file", description="Plugin that reads it, of the entry points `btt_bridge.rates`.")
+    place: str = Field(description="Where it reads: for `file`, a CSV of at, base, quote, rate; its name counts.")
+
+
+class Payfi(Section):
+    """Payments for care; they need `mappings/payfi`."""
+
+    source: str = Field(
+        default="", description="Base URL of the EHR's FHIR endpoint, under which ids of documents are unique."
+    )
+    rail: str = Field(default="file", description="Plugin that pays out, of the entry points `btt_bridge.rails`.")
+    rail_place: str = Field(default="", description="Where the rail works; a folder under the data folder by default.")
+    rates: tuple[RateFeed, ...] = Field(default=(), description="Sources of exchange rates; none, and none converts.")
+
+
 class Web(Section):
     """The pages and the metrics."""
 
@@ -320,6 +338,7 @@ class Settings(BaseSettings):
     send: Send = Send()
     destinations: tuple[Destination, ...] = Field(default=(), description="Where results go.")
     settle: Settle = Settle()
+    payfi: Payfi = Payfi()
     web: Web = Web()
 
     @classmethod

@@ -53,7 +53,7 @@ from btt_bridge.records import (
     from_body,
     to_body,
 )
-from btt_bridge.settle import Billing, Cause, Delivered, Facts, Till
+from btt_bridge.settle import Billing, Cause, Delivered, Facts, Till, Uses, device_key
 from btt_bridge.store import Store
 from btt_bridge.vault import Vault
 
@@ -83,6 +83,7 @@ class Tools:
     preparations: Preparations
     dispatcher: Dispatcher
     billing: Billing
+    uses: Uses
     routes: assign.Routes
 
 
@@ -378,8 +379,15 @@ class Pipeline:
         charge = _charge(journey.facts["charge"])
         # Journeys that settle at once share a commit; one alone does not wait.
         standing = self._till.post(Delivered(self._study_key(journey), route.service, charge, node_id))
+        self._attest(journey, route)
         tools.dispatcher.clear(parcel.digest, journey.facts["receipt"]["output_digest"])
         return _Outcome(Event.SETTLED, f"{charge.amount} {standing.state}")
+
+    def _attest(self, journey: Journey, route: Route) -> None:
+        """Count a use of the device that made the series, once for a study, where that device has holders."""
+        for keywords in self.tools.journal.keywords([journey.study_instance_uid]).get(journey.study_instance_uid, []):
+            if keywords.get("SeriesInstanceUID") == route.series_instance_uid:
+                self.tools.uses.attest(device_key(self.tools.vault.digest, keywords), self._study_key(journey))
 
     # --- what the stages share --------------------------------------------------------------------------
 

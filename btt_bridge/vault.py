@@ -64,6 +64,7 @@ class Vault:
         self.uid_key = read_or_make_secret(keys_dir / "uid.key")
         storage_key = read_or_make_secret(keys_dir / "vault.key")
         self._pseudonym_key = _derived(self.uid_key, b"pseudonym")
+        self._account_key = _derived(self.uid_key, b"account")
         self._lookup_key = _derived(storage_key, b"lookup")
         self._cipher = AESGCM(_derived(storage_key, b"seal"))
         self._check_keys({"uid": self.uid_key, "storage": storage_key})
@@ -83,6 +84,10 @@ class Vault:
         code = base64.b32encode(digest[:15]).decode()
         shift_days = 1 + int.from_bytes(digest[16:32], "big") % shift_days_max
         return Pseudonym(patient_id=f"BTT-{code}", patient_name=f"BTT^{code}", shift_days=-shift_days)
+
+    def digest(self, text: str) -> str:
+        """Return what names a device, a document or a person in the accounts: always the same, and telling nothing."""
+        return hmac.digest(self._account_key, text.encode(), "sha256").hex()
 
     def remember(self, journey_id: int, identity: Identity) -> None:
         """Seal a journey's identity in one durable write; a second time replaces the first."""

@@ -137,6 +137,7 @@ class Worker:
                 preparations=Preparations(settings, vault, shelf, isolation),
                 dispatcher=dispatcher,
                 billing=self.billing,
+                uses=settle.Uses(self.ledger),
                 routes=assign.load(settings.mappings_dir),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ def test_an_identity_comes_back(vault: Vault, identity: Identity) -> None:
     vault.remember(7, Identity({}, identity.pseudonym, {}))
     vault.remember(7, identity)
     assert vault.recall(7) == identity
+
+
+def test_what_is_named_in_the_accounts_has_a_digest_of_its_own(vault: Vault, tmp_path: Path) -> None:
+    """The same text is the same digest for ever, another site's is another, and no other key gives it."""
+    again = Vault(f"sqlite:///{tmp_path / 'vault.db'}", tmp_path / "keys")
+    other = Vault(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "other")
+    assert vault.digest("serial 1") == again.digest("serial 1") != other.digest("serial 1")
+    assert len(bytes.fromhex(vault.digest("serial 1"))) == 32
+    assert vault.digest("serial 1") != vault.digest("serial 2")
+    assert vault.digest("serial 1") != hmac.digest(vault.uid_key, b"serial 1", "sha256").hex()
 
 
 def test_an_unknown_journey(vault: Vault) -> None:

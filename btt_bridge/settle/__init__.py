@@ -11,7 +11,8 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import dividends, prices, splits, usage
+from btt_bridge.settle import assets, dividends, payfi, prices, splits, usage
+from btt_bridge.settle.assets import Uses, device_key
 from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
 from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
 from btt_bridge.settle.outbox import FileSink, drain
@@ -28,7 +29,9 @@ __all__ = [
     "Standing",
     "State",
     "Till",
+    "Uses",
     "check",
+    "device_key",
     "drain",
     "history",
     "kinds",
@@ -44,6 +47,8 @@ def check(folder: Path) -> list[MappingError]:
         *splits.check(folder / "splits"),
         *usage.check(folder / "references"),
         *dividends.check(folder / "dividends"),
+        *payfi.check(folder),
+        *assets.check(folder),
     ]
 
 

@@ -17,9 +17,23 @@ from btt_bridge.settle.assets import schedule
 from btt_bridge.settle.assets.pools import Pool, Pools
 from btt_bridge.settle.assets.registry import Deed, Kind, Registry, deed_id
 from btt_bridge.settle.assets.revenue import Revenue
+from btt_bridge.settle.assets.uses import Uses, device_key
 from btt_bridge.settle.token import Token
 
-__all__ = ["Assets", "Deed", "Kind", "Pool", "Pools", "Registry", "Revenue", "check", "deed_id", "open_assets"]
+__all__ = [
+    "Assets",
+    "Deed",
+    "Kind",
+    "Pool",
+    "Pools",
+    "Registry",
+    "Revenue",
+    "Uses",
+    "check",
+    "deed_id",
+    "device_key",
+    "open_assets",
+]
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,8 @@ class Assets:
 
 
 def check(folder: Path) -> list[MappingError]:
-    """Return everything that is wrong with the assets in a folder of mappings."""
-    return schedule.check(folder / "assets")
+    """Return everything that is wrong with the assets in a folder of mappings; without any, nothing."""
+    return schedule.check(folder / "assets") if (folder / "assets").is_dir() else []
 
 
 def open_assets(folder: Path, ledger: Ledger, token: Token) -> Assets:

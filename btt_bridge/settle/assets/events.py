@@ -20,8 +20,10 @@ JOINED = "btt.asset.joined.v1"
 LEFT = "btt.asset.left.v1"
 MANAGED = "btt.asset.managed.v1"
 REVERSED = "btt.asset.reversed.v1"
+FUNDED = "btt.asset.funded.v1"
+WITHDRAWN = "btt.asset.withdrawn.v1"
 
-KINDS = (MINTED, TRADED, REVALUED, LISTED, PAID, POOLED, JOINED, LEFT, MANAGED, REVERSED)
+KINDS = (MINTED, TRADED, REVALUED, LISTED, PAID, POOLED, JOINED, LEFT, MANAGED, REVERSED, FUNDED, WITHDRAWN)
 
 
 def charged(kind: str, account: str, facts: Mapping[str, Any], fee: Fee) -> Event:

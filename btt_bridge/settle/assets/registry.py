@@ -17,12 +17,12 @@ from btt_bridge.errors import (
     UnknownAccountError,
     UnknownError,
 )
-from btt_bridge.ledger import Ledger, Move, Posting, Step
-from btt_bridge.money import Amount, Asset
+from btt_bridge.ledger import Event, Ledger, Move, Posting, Step
+from btt_bridge.money import BTT, Amount, Asset
 from btt_bridge.settle import dated
 from btt_bridge.settle.assets import events
 from btt_bridge.settle.assets.schedule import Schedule
-from btt_bridge.settle.billing import account
+from btt_bridge.settle.billing import account, bank
 from btt_bridge.settle.events import money
 from btt_bridge.settle.events import reference as digest_of
 from btt_bridge.settle.splits import WHOLE_BASIS_POINTS
@@ -34,6 +34,7 @@ ISSUER: Final = "assets"
 _KEYED_DIGEST = re.compile(r"[0-9a-f]{64}")
 # How often values are read again when somebody else has just added one.
 _TRIES = 8
+_PAGE = 1000
 
 
 class Kind(StrEnum):
@@ -89,6 +90,16 @@ def share_code(seed: str, first: str) -> str:
     return first + letters
 
 
+def find(ledger: Ledger, name: str) -> Deed | None:
+    """Return a deed as the book has it, or None."""
+    posting = ledger.find(ISSUER, f"deed:{name}")
+    if posting is None:
+        return None
+    facts, shares = told(ledger, posting), posting.transfers[0].amount
+    value, use_fee = amount_in(facts, "valuation"), amount_in(facts, "use_fee")
+    return Deed(name, Kind(facts["kind"]), shares.asset, shares.units, value, use_fee)
+
+
 @dataclass(frozen=True)
 class Registry:
     """All deeds, by a schedule of fees; `discount_percent` says by how much a holder's fees are lower."""
@@ -139,19 +150,28 @@ class Registry:
 
     def find(self, name: str) -> Deed | None:
         """Return a deed, or None."""
-        posting = self.ledger.find(ISSUER, f"deed:{name}")
-        if posting is None:
-            return None
-        facts = told(self.ledger, posting)
-        amount = posting.transfers[0].amount
-        return Deed(
-            name,
-            Kind(facts["kind"]),
-            amount.asset,
-            amount.units,
-            amount_in(facts, "valuation"),
-            amount_in(facts, "use_fee"),
-        )
+        return find(self.ledger, name)
+
+    def fund(self, holder: str, reference: str, amount: Amount) -> Posting:
+        """Book what a holder has paid in, once for each reference of the bank's."""
+        key = f"funding:{holder}:{check_reference(reference)}"
+        step = Move(bank(amount.asset), wallet(holder, amount.asset), amount, "paid in")
+        return self._banked(events.FUNDED, key, holder, reference, step)
+
+    def withdraw(self, holder: str, reference: str, amount: Amount) -> Posting:
+        """Book what was paid out to a holder, once for each reference of the bank's."""
+        key = f"withdrawal:{holder}:{check_reference(reference)}"
+        step = Move(wallet(holder, amount.asset), bank(amount.asset), amount, "paid out")
+        return self._banked(events.WITHDRAWN, key, holder, reference, step)
+
+    def deeds(self) -> list[Deed]:
+        """Return every deed, oldest first."""
+        found: list[Deed] = []
+        after = 0
+        while page := self.ledger.notices(after, _PAGE):
+            found += [self.deed(notice.data["deed"]) for notice in page if notice.type == events.MINTED]
+            after = page[-1].position
+        return found
 
     def trade(self, name: str, reference: str, seller: str, buyer: str, shares: int, price: Amount) -> Posting:
         """Sell shares for a price, of which the seller pays the fee; once for each reference of the seller."""
@@ -239,6 +259,20 @@ class Registry:
         name = wallet(holder, asset)
         self.ledger.open_account(name, asset)
         return name
+
+    def _banked(self, kind: str, key: str, holder: str, reference: str, step: Move) -> Posting:
+        """Move money between a wallet and the bank; BTT comes into the book by its own ways, and never leaves it."""
+        amount = positive(step.amount.units, step.amount.asset)
+        if amount.asset == BTT:
+            raise RefusedError("the bank has no BTT")
+        facts = {"holder": holder, "reference": reference, "amount": money(amount)}
+
+        def post() -> Posting:
+            self.ledger.open_account(bank(amount.asset), amount.asset, credit_limit=None)
+            name = self._wallet(holder, amount.asset)
+            return self.ledger.post_all(ISSUER, key, [step], Event(kind, name, facts))
+
+        return once(self.ledger, key, facts, post)
 
     def _known(self, name: str) -> bool:
         with suppress(UnknownAccountError):

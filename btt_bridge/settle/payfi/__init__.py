@@ -8,13 +8,17 @@ for something else before; asking twice is never wrong, and changes nothing.
 
 from pathlib import Path
 
+from btt_bridge import plugins
+from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle.payfi import participants, policy
+from btt_bridge.plugins import SettlementRail
+from btt_bridge.settle.payfi import documents, names, participants, policy
 from btt_bridge.settle.payfi.clearing import Clearing, Standing, State
 from btt_bridge.settle.payfi.events import INSTRUCTED, NETTED, RETURNED, SETTLED
 from btt_bridge.settle.payfi.instructions import PaymentInstruction, Reader, parse
+from btt_bridge.settle.payfi.netting import Leg
 from btt_bridge.settle.payfi.rates import Desk, Quote
 from btt_bridge.settle.payfi.reconcile import ServiceLevel, reconcile, run, service_level
 
@@ -25,6 +29,7 @@ __all__ = [
     "SETTLED",
     "Clearing",
     "Desk",
+    "Leg",
     "PaymentInstruction",
     "Quote",
     "Reader",
@@ -32,7 +37,11 @@ __all__ = [
     "Standing",
     "State",
     "check",
+    "documents",
+    "names",
     "open_clearing",
+    "open_desk",
+    "open_rail",
     "parse",
     "reconcile",
     "run",
@@ -44,6 +53,16 @@ def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the rules and participants in a folder of mappings; without it, nothing."""
     home = folder / "payfi"
     return [*policy.check(home), *participants.check(home / "participants")] if home.is_dir() else []
+
+
+def open_desk(settings: Settings, clock: Clock) -> Desk:
+    """Return the desk that quotes rates from the configured sources."""
+    return Desk([plugins.rate_source(feed.kind, feed.place) for feed in settings.payfi.rates], clock)
+
+
+def open_rail(settings: Settings) -> SettlementRail:
+    """Return the configured rail."""
+    return plugins.rail(settings.payfi.rail, settings.under_data(settings.payfi.rail_place, "rail"))
 
 
 def open_clearing(settings: Settings, ledger: Ledger) -> Clearing:

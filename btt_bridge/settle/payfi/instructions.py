@@ -91,6 +91,10 @@ class Reader:
             return self._notice(resource)
         raise RefusedError("a payment is asked for by a Claim, an Invoice or a PaymentNotice")
 
+    def party(self, reference: str) -> str:
+        """Return how accounts name whom a reference, as Organization/12 or Patient/7, means."""
+        return self._party({"reference": {"reference": reference}}, "reference")
+
     def _claim(self, claim: Mapping[str, Any]) -> PaymentInstruction:
         """Claim: its insurer pays its provider, or whom it names as payee, the total."""
         _must(claim, "status", "active")

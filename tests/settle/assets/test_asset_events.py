@@ -48,6 +48,8 @@ def told(assets: Assets, ledger: Ledger, clock: FakeClock, signer: Signer) -> li
     assets.revenue.attest("a" * 64, "b" * 64)
     assets.revenue.pay(deed.id, "2026-01", B)
     assets.revenue.reverse(deed.id, "2026-01", Cause.DISPUTED)
+    registry.fund(B, "bank-1", Amount(500_00, CNY))
+    registry.withdraw(C, "bank-2", Amount(100, CNY))
     pool = assets.pools.open("scanners", deed.id, "active", A)
     assets.pools.join("scanners", "j1", B, Amount(1000_00, CNY))
     assets.pools.leave("scanners", "l1", B, ledger.balance(pool.owned_by(B)).units // 2)

@@ -206,6 +206,34 @@ def test_a_value_changes_within_what_the_method_may(assets: Assets, ledger: Ledg
     assert_sound(ledger)
 
 
+def test_money_comes_in_and_goes_out_once_for_each_reference(assets: Assets, ledger: Ledger) -> None:
+    """What the bank says twice is booked once; more than is there, nothing, other amounts and BTT are refused."""
+    registry, before = assets.registry, cash(ledger, A)
+    for _ in range(2):
+        registry.fund(A, "bank-1", Amount(500, CNY))
+        registry.withdraw(A, "bank-1", Amount(200, CNY))
+    assert cash(ledger, A) - before == 300
+    with pytest.raises(KeyConflictError):
+        registry.fund(A, "bank-1", Amount(501, CNY))
+    with pytest.raises(OverdrawnError):
+        registry.withdraw(A, "bank-2", Amount(10**11, CNY))
+    with pytest.raises(InvalidAmountError):
+        registry.fund(A, "bank-3", NOTHING)
+    with pytest.raises(RefusedError, match="no BTT"):
+        registry.withdraw(A, "bank-4", Amount(1, BTT))
+    with pytest.raises(RefusedError, match="reference"):
+        registry.fund(A, "a b", Amount(1, CNY))
+    registry.fund("investor:new", "bank-1", Amount(7, CNY))
+    assert ledger.balance("wallet:investor:new:cny").units == 7
+    assert_sound(ledger)
+
+
+def test_every_deed_is_listed(assets: Assets, deed: Deed) -> None:
+    """Oldest first, as they were minted."""
+    other = assets.registry.mint(Kind.PROPERTY, "b" * 64, A, 7, VALUE, "simple", NOTHING)
+    assert assets.registry.deeds() == [deed, other]
+
+
 def test_a_prominent_place_is_paid_once(assets: Assets, ledger: Ledger, deed: Deed) -> None:
     """Half a percent of the newest value, for each time, not for each call."""
     before = cash(ledger, B)

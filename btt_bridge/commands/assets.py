@@ -1,0 +1,191 @@
+"""`btt-bridge assets`: equipment, property, IP and service rights in shares, and what their use earns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from btt_bridge import config
+from btt_bridge.commands import SettingsFile
+from btt_bridge.errors import RefusedError
+
+if TYPE_CHECKING:
+    from btt_bridge.config import Settings
+    from btt_bridge.money import Amount
+    from btt_bridge.settle.assets import Assets
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Divide things into shares, trade them, and pay their holders."
+)
+
+Holder = Annotated[str, typer.Argument(help="A kind and a name, as hospital:main or investor:anna.")]
+DeedId = Annotated[str, typer.Argument(help="The deed, as `list` names it.")]
+Reference = Annotated[str, typer.Argument(help="A name of your own; the same name does it once.")]
+Number = Annotated[str, typer.Argument(help='Amount, as "1000.00".')]
+Money = Annotated[str, typer.Option("--money", help="CNY or BTT.")]
+
+
+@app.command()
+def register(
+    manufacturer: Annotated[str, typer.Option(help="Manufacturer (0008,0070) of a device.")] = "",
+    serial: Annotated[str, typer.Option(help="Device Serial Number (0018,1000) of a device.")] = "",
+    title: Annotated[str, typer.Option(help="What names anything else: a land register entry, a patent.")] = "",
+    settings_file: SettingsFile = None,
+) -> None:
+    """Print the keyed digest that names a thing, as `mint` takes it, and the deed that it has or would have."""
+    from btt_bridge.settle.assets import deed_id, device_key
+    from btt_bridge.vault import Vault
+
+    if bool(serial) == bool(title):
+        raise RefusedError("a thing is named by --serial (and --manufacturer), or by --title")
+    settings = config.load(settings_file)
+    digest = Vault(settings.journal_url, settings.keys_dir).digest
+    keywords = {"Manufacturer": manufacturer, "DeviceSerialNumber": serial}
+    name = digest(f"title {json.dumps(title)}") if title else device_key(digest, keywords)
+    with _opened(settings) as assets:
+        known = "is minted" if assets.registry.find(deed_id(name)) else "is not minted yet"
+    typer.echo(name)
+    typer.echo(f"deed {deed_id(name)} {known}")
+
+
+@app.command()
+def fund(
+    holder: Holder, amount: Number, reference: Reference, money: Money = "CNY", settings_file: SettingsFile = None
+) -> None:
+    """Book what a holder has paid in; the reference is the bank's."""
+    with _opened(config.load(settings_file)) as assets:
+        assets.registry.fund(holder, reference, _amount(amount, money))
+        typer.echo(_wallet(assets, holder, money))
+
+
+@app.command()
+def withdraw(
+    holder: Holder, amount: Number, reference: Reference, money: Money = "CNY", settings_file: SettingsFile = None
+) -> None:
+    """Book what was paid out to a holder; the reference is the bank's."""
+    with _opened(config.load(settings_file)) as assets:
+        assets.registry.withdraw(holder, reference, _amount(amount, money))
+        typer.echo(_wallet(assets, holder, money))
+
+
+@app.command()
+def mint(
+    kind: Annotated[str, typer.Argument(help="equipment, property, intellectual-property or service-right.")],
+    name: Annotated[str, typer.Argument(help="The keyed digest that `register` printed.")],
+    owner: Holder,
+    shares: Annotated[int, typer.Argument(help="How many shares there will ever be.")],
+    valuation: Number,
+    complexity: Annotated[str, typer.Argument(help="simple, standard or complex: what the fee goes by.")],
+    use_fee: Annotated[str, typer.Option(help="What each attested use earns the holders.")] = "0",
+    money: Money = "CNY",
+    settings_file: SettingsFile = None,
+) -> None:
+    """Divide a thing into shares, all of them the owner's, who pays the fee."""
+    from btt_bridge.settle.assets import Kind
+
+    if kind not in list(Kind):
+        raise RefusedError(f"known kinds are {', '.join(Kind)}")
+    with _opened(config.load(settings_file)) as assets:
+        value, earned = _amount(valuation, money), _amount(use_fee, money)
+        deed = assets.registry.mint(Kind(kind), name, owner, shares, value, complexity, earned)
+        typer.echo(f"deed {deed.id}: {deed.total} shares of {owner}")
+
+
+@app.command()
+def trade(
+    deed: DeedId,
+    seller: Holder,
+    buyer: Holder,
+    shares: int,
+    price: Number,
+    reference: Reference,
+    money: Money = "CNY",
+    settings_file: SettingsFile = None,
+) -> None:
+    """Sell shares for a price; the seller pays the fee."""
+    with _opened(config.load(settings_file)) as assets:
+        assets.registry.trade(deed, reference, seller, buyer, shares, _amount(price, money))
+        _say_holders(assets, deed)
+
+
+@app.command()
+def revalue(
+    deed: DeedId,
+    valuation: Number,
+    method: Annotated[str, typer.Argument(help="desk or appraisal: what the fee and the largest change go by.")],
+    payer: Holder,
+    reference: Reference,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Value a thing anew, in the money that it was valued in."""
+    with _opened(config.load(settings_file)) as assets:
+        worth = _amount(valuation, assets.registry.deed(deed).valuation.asset.code)
+        typer.echo(f"deed {deed} is worth {assets.registry.revalue(deed, reference, method, worth, payer)}")
+
+
+@app.command()
+def distribute(
+    deed: DeedId,
+    period: Annotated[str, typer.Argument(help="A name of the period, as 2026-01; paid once.")],
+    payer: Holder,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Pay the holders for every attested use that is not paid yet."""
+    with _opened(config.load(settings_file)) as assets:
+        posting = assets.revenue.pay(deed, period, payer)
+        revenue, uses = (transfer.amount for transfer in posting.transfers[:2])
+        typer.echo(f"{uses.units} uses, {revenue}")
+        for transfer in posting.transfers[2:]:
+            typer.echo(f"  {transfer.credit.removeprefix('wallet:').rpartition(':')[0]:<40} {transfer.amount}")
+
+
+@app.command("list")
+def list_deeds(settings_file: SettingsFile = None) -> None:
+    """Print every deed with its value, its holders and its uses that are not paid yet."""
+    with _opened(config.load(settings_file)) as assets:
+        for deed in assets.registry.deeds():
+            worth, unpaid = assets.registry.valuation(deed), assets.revenue.unpaid(deed.id)
+            typer.echo(f"{deed.id}  {deed.kind}, {worth}, {unpaid} uses to be paid at {deed.use_fee}")
+            _say_holders(assets, deed.id)
+
+
+# --- within ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Assets]:
+    """Yield the assets of a bridge's ledger."""
+    from btt_bridge.ledger import Ledger
+    from btt_bridge.settle.assets import open_assets
+    from btt_bridge.settle.token import open_token
+
+    ledger = Ledger(settings.ledger_url)
+    try:
+        yield open_assets(settings.mappings_dir, ledger, open_token(settings.mappings_dir, ledger))
+    finally:
+        ledger.close()
+
+
+def _amount(text: str, money: str) -> Amount:
+    from btt_bridge.commands.amounts import decimal
+    from btt_bridge.money import amount_of
+
+    return amount_of(decimal(text), money)
+
+
+def _wallet(assets: Assets, holder: str, money: str) -> str:
+    from btt_bridge.money import CURRENCIES, written
+    from btt_bridge.settle.token.accounts import wallet
+
+    asset = CURRENCIES[money]
+    return f"{holder} has {written(assets.registry.ledger.balance(wallet(holder, asset)).units, asset)}."
+
+
+def _say_holders(assets: Assets, name: str) -> None:
+    deed = assets.registry.deed(name)
+    for holder, units in assets.registry.holders(deed).items():
+        typer.echo(f"  {holder:<40} {units} of {deed.total} shares")
