@@ -49,6 +49,7 @@ class Node:
         #: Where what was signed is kept, by name.
         self.folder = folder / "sent"
         self.account = Account.from_key(_secret(key or chain.key))
+        self._session = requests.Session()
 
     @property
     def address(self) -> str:
@@ -59,12 +60,16 @@ class Node:
     def web3(self) -> Web3:
         """The connection; made when it is first needed, and refused where another chain answers."""
         url = self.chain.url
-        found = Web3(tester.named(url) if url.startswith("tester") else _http(url))
+        found = Web3(tester.named(url) if url.startswith("tester") else _http(url, self._session))
         with talking():
             answered = found.eth.chain_id
         if answered != self.chain.chain_id:
             raise ConfigurationError(f"the node is of chain {answered}, not {self.chain.chain_id}")
         return found
+
+    def close(self) -> None:
+        """Let go of the connection; it is made again when it is needed."""
+        self._session.close()
 
     def contract(self, name: str, address: str) -> Any:
         """Return a contract of ours at an address."""
@@ -225,9 +230,10 @@ def _secret(path: Path) -> bytes:
     return read_or_make_secret(path)
 
 
-def _http(url: str) -> HTTPProvider:
+def _http(url: str, session: requests.Session) -> HTTPProvider:
     # Whoever calls tries again, later and knowing why; a provider that does so by itself only hides the failure.
-    return HTTPProvider(url, request_kwargs={"timeout": _TIMEOUT_SECONDS}, exception_retry_configuration=None)
+    limits = {"timeout": _TIMEOUT_SECONDS}
+    return HTTPProvider(url, request_kwargs=limits, session=session, exception_retry_configuration=None)
 
 
 def _bytes(text: str) -> Any:

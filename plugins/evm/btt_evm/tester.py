@@ -10,7 +10,7 @@ from web3 import EthereumTesterProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 
-class Tester(EthereumTesterProvider):
+class InProcess(EthereumTesterProvider):
     """eth-tester, whose refusals are answers and not exceptions."""
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
@@ -30,6 +30,6 @@ def _refusal(code: int, message: str) -> RPCResponse:
 
 
 @lru_cache(maxsize=64)
-def named(_name: str) -> Tester:
+def named(_name: str) -> InProcess:
     """Return the chain of this name: the same one as long as this process lives."""
-    return Tester()
+    return InProcess()

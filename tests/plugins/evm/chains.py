@@ -15,7 +15,7 @@ from typing import Any, Final
 from btt_evm import artifacts, deploy
 from btt_evm.node import Node
 from btt_evm.place import Chain
-from btt_evm.tester import Tester, named
+from btt_evm.tester import InProcess, named
 from eth_account import Account
 from web3 import Web3
 from web3.exceptions import ContractLogicError
@@ -31,16 +31,16 @@ CHAIN_ID: Final = 131277322940537
 _numbers = itertools.count(1)
 
 
-def fresh() -> Tester:
+def fresh() -> InProcess:
     """Return a chain of a test's own."""
-    return Tester()
+    return InProcess()
 
 
 @dataclass
 class House:
     """Our contracts on a chain whose accounts sign by themselves."""
 
-    provider: Tester = field(default_factory=fresh)
+    provider: InProcess = field(default_factory=fresh)
 
     def __post_init__(self) -> None:
         self.web3 = Web3(self.provider)
@@ -91,7 +91,7 @@ class House:
         return int(self.token.functions.balanceOf(account).call())
 
 
-def pass_time(provider: Tester, seconds: int) -> None:
+def pass_time(provider: InProcess, seconds: int) -> None:
     tester = provider.ethereum_tester
     tester.time_travel(tester.get_block_by_number("latest")["timestamp"] + seconds)
     tester.mine_block()
@@ -122,7 +122,7 @@ class Place:
         self.node = Node(self.chain, self.folder)
 
     @property
-    def provider(self) -> Tester:
+    def provider(self) -> InProcess:
         return named(self.url)
 
     def give(self, address: str) -> None:
@@ -166,7 +166,7 @@ def payee(number: int) -> str:
 class Served:
     """A chain behind JSON-RPC on a loopback port, with faults on demand."""
 
-    def __init__(self, provider: Tester) -> None:
+    def __init__(self, provider: InProcess) -> None:
         self._web3, self._lock = Web3(provider), Lock()
         #: HTTP status to answer instead, until it is taken away.
         self.status = 0
@@ -192,7 +192,7 @@ class Served:
 
 
 @contextmanager
-def served(provider: Tester) -> Iterator[tuple[str, Served]]:
+def served(provider: InProcess) -> Iterator[tuple[str, Served]]:
     """Yield the URL of a chain and what it can be told."""
     chain = Served(provider)
 
