@@ -19,7 +19,6 @@ from btt_bridge.records import BankAccount, PaymentOrder
 
 if TYPE_CHECKING:
     from btt_bridge.ledger import Ledger
-    from btt_evm.node import Node
     from btt_evm.payouts import Batch
     from btt_evm.rail import EvmRail
 

@@ -1,4 +1,4 @@
-"""The contracts brought to a chain, and the supply handed on by the table of allocations; a crash on the way goes on."""
+"""The contracts brought to a chain, and the supply handed on by the table of allocations; broken off, it goes on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def load_holders(path: Path) -> Holders:
     for role in _ROLES:
         if role not in found:
             raise MappingError("is missing", file=str(path), line=1, keyword=role)
-    return Holders(*(found.pop(role) for role in _ROLES), found)
+    return Holders(found.pop("governance"), found.pop("guardian"), found)
 
 
 def stretches(release: Release) -> tuple[tuple[int, int], ...]:
@@ -127,9 +127,7 @@ def deploy(node: Node, table: Table, holders: Holders, window_seconds: int, fold
     return chain
 
 
-def settle_in(
-    node: Node, asset: Asset, token: str, holders: Holders, window_seconds: int, folder: Path
-) -> Chain:
+def settle_in(node: Node, asset: Asset, token: str, holders: Holders, window_seconds: int, folder: Path) -> Chain:
     """Bring a settlement contract for somebody else's ERC-20 token, which stands for an asset, to the chain."""
     steps, coin = _Steps(node, f"-{asset.code.lower()}"), node.contract("Token", token)
     decimals = node.read(coin.functions.decimals())

@@ -1,4 +1,4 @@
-"""A message's orders as the leaves of trees: one batch for each asset, named by the message, so that it is made once."""
+"""A message's orders as the leaves of trees: one batch for each asset, named by the message, made once."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from eth_utils import is_checksum_formatted_address, is_same_address, to_checksum_address
+from eth_utils.address import is_checksum_formatted_address, is_same_address, to_checksum_address
 
 from btt_bridge.errors import ConfigurationError, MalformedError, MappingError, UnknownError
 from btt_bridge.mappings import read, violations

@@ -1,4 +1,4 @@
-"""The EVM rail: a message is a batch that is posted once, stands after its dispute window, and is then paid by proof."""
+"""The EVM rail: a message is a batch that is posted once, stands after its dispute window, is paid by proof."""
 
 from __future__ import annotations
 

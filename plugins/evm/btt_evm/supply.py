@@ -60,8 +60,14 @@ def burns(node: Node, since: int = 0) -> Iterator[Burn]:
     deep = node.deep()
     for first in range(since, deep + 1, _SPAN_BLOCKS):
         with talking():
-            found = _token(node).events.Transfer().get_logs(
-                from_block=first, to_block=min(first + _SPAN_BLOCKS - 1, deep), argument_filters={"receiver": _NOBODY}
+            found = (
+                _token(node)
+                .events.Transfer()
+                .get_logs(
+                    from_block=first,
+                    to_block=min(first + _SPAN_BLOCKS - 1, deep),
+                    argument_filters={"receiver": _NOBODY},
+                )
             )
         for one in found:
             yield Burn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from eth_utils import ValidationError
+from eth_utils.exceptions import ValidationError
 from web3 import EthereumTesterProvider
 from web3.types import RPCEndpoint, RPCResponse
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
-from btt_evm import artifacts, deploy
-from btt_evm.node import Node
-from btt_evm.place import Chain
-from btt_evm.tester import InProcess, named
 from eth_account import Account
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
 from btt_bridge.settle.token.allocation import Table
+from btt_evm import artifacts, deploy
+from btt_evm.node import Node
+from btt_evm.place import Chain
+from btt_evm.tester import InProcess, named
 
 MAPPINGS: Final = Path(__file__).parents[3] / "mappings"
 WINDOW: Final = 1800

@@ -19,8 +19,8 @@ from tests.plugins.evm.chains import Place
 @pytest.fixture
 def ledger(database_url: str) -> Iterator[Ledger]:
     ledger = Ledger(database_url, FakeClock())
-    ledger.open_account("world:CNY", CNY, credit_limit=None)
-    ledger.open_account("clinic:CNY", CNY)
+    ledger.open_account("world:cny", CNY, credit_limit=None)
+    ledger.open_account("clinic:cny", CNY)
     yield ledger
     ledger.close()
 
@@ -33,7 +33,7 @@ def signer(place: Place) -> Signer:
 def grow(ledger: Ledger, signer: Signer, first: int, count: int) -> batches.Batch:
     """Add transfers and seal them."""
     for number in range(first, first + count):
-        ledger.post_all("test", f"{number}", [Move("world:CNY", "clinic:CNY", Amount(number + 1, CNY), "test")], None)
+        ledger.post_all("test", f"{number}", [Move("world:cny", "clinic:cny", Amount(number + 1, CNY), "test")], None)
     batch = batches.close(ledger, signer)
     assert batch is not None
     return batch

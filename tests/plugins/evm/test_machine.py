@@ -43,7 +43,7 @@ class Chain(RuleBasedStateMachine):
         self.house = shared()
         # The poster pays, the guardian holds nothing, two others are paid.
         self.people = [self.house.poster, self.house.guardian, *self.house.others[:2]]
-        self.balances = {one: 0 for one in [*self.people, self.house.settlement.address]}
+        self.balances = dict.fromkeys([*self.people, self.house.settlement.address], 0)
         self.balances[self.house.owner] = SUPPLY
         self.supply = SUPPLY
         self.batches: dict[bytes, Promised] = {}
@@ -86,7 +86,11 @@ class Chain(RuleBasedStateMachine):
             self.balances[one] -= units
             self.supply -= units
 
-    @rule(name=st.sampled_from(NAMES), dues=st.lists(st.tuples(WHO, st.integers(0, 20)), min_size=1, max_size=4), more=st.integers(-3, 3))
+    @rule(
+        name=st.sampled_from(NAMES),
+        dues=st.lists(st.tuples(WHO, st.integers(0, 20)), min_size=1, max_size=4),
+        more=st.integers(-3, 3),
+    )
     def post(self, name: bytes, dues: list[tuple[int, int]], more: int) -> None:
         payouts = Payouts(name, *((self.people[who], units) for who, units in dues))
         brought, poster = max(0, payouts.units + more), self.house.poster

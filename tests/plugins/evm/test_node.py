@@ -148,11 +148,19 @@ def test_every_http_status_knows_whether_to_try_again(
 @pytest.mark.parametrize(
     ("answer", "error", "said"),
     [
-        ({"error": {"code": -32000, "message": "insufficient funds for gas * price + value"}}, DeliveryRefusedError, "fu"),
+        (
+            {"error": {"code": -32000, "message": "insufficient funds for gas * price + value"}},
+            DeliveryRefusedError,
+            "fu",
+        ),
         ({"error": {"code": -32000, "message": "exceeds block gas limit"}}, DeliveryRefusedError, "gas limit"),
         ({"error": {"code": -32005, "message": "limit exceeded"}}, DeliveryUnreachableError, "now"),
         ({"error": {"code": -32000, "message": "header not found"}}, DeliveryUnreachableError, "now"),
-        ({"error": {"code": -32000, "message": "replacement transaction underpriced"}}, DeliveryUnreachableError, "now"),
+        (
+            {"error": {"code": -32000, "message": "replacement transaction underpriced"}},
+            DeliveryUnreachableError,
+            "now",
+        ),
         ({"error": "broken"}, DeliveryRefusedError, "speak"),
         ({}, DeliveryRefusedError, "speak"),
     ],
@@ -173,7 +181,8 @@ def test_every_answer_knows_whether_to_try_again(
 
 
 @pytest.mark.parametrize(
-    "message", ["already known", "AlreadyKnown", "known transaction: 0x1", "nonce too low", "transaction already imported"]
+    "message",
+    ["already known", "AlreadyKnown", "known transaction: 0x1", "nonce too low", "transaction already imported"],
 )
 def test_a_transaction_that_is_known_is_no_failure(wired: tuple[Node, Served], place: Place, message: str) -> None:
     """Nodes say in their own words that they have it; whether it counts is asked next time."""
@@ -230,7 +239,9 @@ def test_one_that_must_be_alone_waits_for_what_is_under_way(place: Place, monkey
     real = place.node.web3.eth.get_transaction_count
     with monkeypatch.context() as patched:
         patched.setattr(
-            type(place.node.web3.eth), "get_transaction_count", lambda _, who, at: real(who, "latest") + (at == "pending")
+            type(place.node.web3.eth),
+            "get_transaction_count",
+            lambda _, who, at: real(who, "latest") + (at == "pending"),
         )
         with pytest.raises(DeliveryUnreachableError, match="under way"):
             place.node.transact_alone("burn", call)

@@ -11,13 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from btt_evm import deploy
-from btt_evm import rail as rails
-from btt_evm.node import Node
-from btt_evm.payouts import batches
-from btt_evm.place import Settlement, save
-from btt_evm.rail import EvmRail
-from btt_evm.tester import InProcess
 
 from btt_bridge import plugins
 from btt_bridge.errors import (
@@ -35,6 +28,13 @@ from btt_bridge.records import BankAccount, Confirmation, Outcome, PaymentOrder
 from btt_bridge.settle.payfi import Clearing, State, policy, run
 from btt_bridge.settle.token.allocation import Table
 from btt_bridge.testing import FakeClock
+from btt_evm import deploy
+from btt_evm import rail as rails
+from btt_evm.node import Node
+from btt_evm.payouts import batches
+from btt_evm.place import Settlement, save
+from btt_evm.rail import EvmRail
+from btt_evm.tester import InProcess
 from tests.plugins.evm.chains import Place, Served, payee, served
 from tests.settle.payfi import house as payfi
 

@@ -60,7 +60,9 @@ def test_a_burn_on_the_chain_is_booked_once(place: Place, ledger: Ledger, token:
     ledger.open_account(wallet("treasury:main"), BTT)
     assert both.book(place.node, token.supply, holders) == []
     place.mine(2)
-    ledger.post_all("test", "fund", [Move(wallet("investor:m-dao"), wallet("treasury:main"), Amount(100, BTT), "test")], None)
+    ledger.post_all(
+        "test", "fund", [Move(wallet("investor:m-dao"), wallet("treasury:main"), Amount(100, BTT), "test")], None
+    )
     assert [posting.transfers[0].amount.units for posting in both.book(place.node, token.supply, holders)] == [40, 2]
     both.book(place.node, token.supply, holders)
     assert both.compare(place.node, token.supply) == both.Comparison(42, 42)

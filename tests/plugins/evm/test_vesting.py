@@ -91,7 +91,7 @@ def test_chain_and_book_release_the_same_whatever_the_table(
     days: list[int],
     seconds: int,
 ) -> None:
-    """Any schedule, any start, also on a 31st or a leap day, any amount, any day before and after: equal to the unit."""
+    """Any schedule, any start, also on a 31st or a leap day, any amount, any day before and after: the same units."""
     book = Table("any", start, units, (), "")
     number = promise(shared, shared.others[0], units, start, stretches(schedule))
     for offset in days:
@@ -114,7 +114,11 @@ def test_a_month_without_the_day_ends_on_its_last(shared: House, start: date) ->
     """Every day of four years after the 29th, 30th and 31st, and after a leap day."""
     table = Table("any", start, 1, (), "")
     number = promise(shared, shared.others[0], 2400, start, [(2400, 1)])
-    edges = {start + timedelta(days=offset) for offset in range(0, 1500) if (start + timedelta(days=offset)).day in (1, 27, 28, 29, 30, 31)}
+    edges = {
+        start + timedelta(days=offset)
+        for offset in range(1500)
+        if (start + timedelta(days=offset)).day in (1, 27, 28, 29, 30, 31)
+    }
     for day in sorted(edges)[::2]:
         assert shared.vesting.functions.vested(number, timestamp(day)).call() == table.months(day)
 
