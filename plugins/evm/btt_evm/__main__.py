@@ -49,7 +49,7 @@ def main() -> None:
 @app.command()
 def deploy(
     holders: HoldersFile,
-    url: Annotated[str, typer.Option(help="The node, http:// or https://; its key, if any, is in it.")],
+    url: Annotated[str, typer.Option(help="The node's address, http or https; its key, if it asks for one, is in it.")],
     chain_id: Annotated[int, typer.Option(min=1, help="What the node must say of its chain.")],
     confirmations: Annotated[int, typer.Option(min=0, max=100, help="Blocks on top of one that is believed.")] = 12,
     window_seconds: Window = 1800,
@@ -154,6 +154,18 @@ def proof(message: str, order: str, folder: Folder = HERE) -> None:
                 _say(f"siblings  [{','.join(f'0x{one.hex()}' for one in batch.siblings(payout))}]")
                 return
     raise UnknownError("there is no such order in this message")
+
+
+@app.command()
+def release(folder: Folder = HERE) -> None:
+    """Pay out what the schedules of the table have released, to whom it is promised."""
+    from btt_evm import vesting
+
+    released = vesting.release(_rail(folder).node)
+    for one, sent in released:
+        _say(f"grant {one.grant}: {written(one.units, BTT)} to {one.beneficiary} in {sent}")
+    if not released:
+        _say("Nothing is due.")
 
 
 # --- the book -------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -100,29 +100,22 @@ class Node:
         What is signed is kept before it is sent, so that a crash between the two sends the same bytes again. Only one
         that can never count any more, since another took its nonce or a contract refused it, is replaced by a new one.
         """
-        if not _NAME.fullmatch(name):
-            raise RefusedError("a transaction is named by small letters, digits and hyphens")
         with self._locked(), talking():
-            kept = durable.read(self._file(name))
-            standing = self._standing(kept) if kept else "none"
-            if kept and standing in ("done", "waiting"):
-                if standing == "waiting":
-                    kept = self._again(name, kept)
-                return str(kept["hash"])
-            # Counted with what waits at the node, so that several can be under way.
-            nonce = self.web3.eth.get_transaction_count(self.account.address, "pending")
-            return str(self._send(name, call, nonce)["hash"])
+            return self._transact(name, call)
 
-    def transact_alone(self, name: str, call: Any) -> str:
-        """Send a call that must not happen twice even if what was signed is lost: nothing else may be under way.
+    def transact_alone(self, decide: Callable[[], tuple[str, Any] | None]) -> str:
+        """Send what `decide` names and calls, as `transact` does, while nothing else of this key is under way.
 
-        It takes the nonce that is next on the chain, so that of all that ever took it only one can count.
+        For what must not happen twice even if everything that was signed is lost: it is decided by what the chain
+        says, and takes the nonce that is next there, so that of all that ever took it only one can count. Nothing
+        decided is nothing sent, and "".
         """
-        with talking():
+        with self._locked(), talking():
             counts = [self.web3.eth.get_transaction_count(self.account.address, at) for at in ("latest", "pending")]
-        if counts[0] != counts[1]:
-            raise DeliveryUnreachableError("another transaction of this key is still under way")
-        return self.transact(name, call)
+            if counts[0] != counts[1]:
+                raise DeliveryUnreachableError("another transaction of this key is still under way")
+            decided = decide()
+            return self._transact(*decided) if decided else ""
 
     def wait(self, hash_: str, seconds: float = 600) -> Mapping[str, Any]:
         """Return the receipt of a transaction; raise DeliveryRefusedError where it failed."""
@@ -132,25 +125,37 @@ class Node:
             raise DeliveryRefusedError("the chain has refused this transaction")
         return dict(receipt)
 
-    def _standing(self, kept: Mapping[str, Any]) -> str:
-        # In this order: a transaction that is counted between the two looks is seen by the second.
-        used = self.web3.eth.get_transaction_count(self.account.address, "latest")
+    def _transact(self, name: str, call: Any) -> str:
+        if not _NAME.fullmatch(name):
+            raise RefusedError("a transaction is named by small letters, digits and hyphens")
+        if kept := durable.read(self._file(name)):
+            # In this order: a transaction that is counted between the two looks is seen by the second.
+            used = self.web3.eth.get_transaction_count(self.account.address, "latest")
+            if receipt := self._receipt(kept):
+                if receipt["status"]:
+                    return f"0x{bytes(receipt['transactionHash']).hex()}"
+            elif used <= kept["nonce"]:
+                return str(self._again(name, kept)["hash"])
+        # Counted with what waits at the node, so that several can be under way.
+        nonce = self.web3.eth.get_transaction_count(self.account.address, "pending")
+        return str(self._send(name, call, nonce)["hash"])
+
+    def _receipt(self, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the receipt of a transaction or of one that it replaced; only one of them can have any."""
         for one in (kept["hash"], *kept["replaced"]):
-            try:
-                return "done" if self.web3.eth.get_transaction_receipt(_bytes(one))["status"] else "failed"
-            except TransactionNotFound:
-                continue
-        return "overtaken" if used > kept["nonce"] else "waiting"
+            with suppress(TransactionNotFound):
+                return self.web3.eth.get_transaction_receipt(_bytes(one))
+        return None
 
     def _again(self, name: str, kept: dict[str, Any]) -> dict[str, Any]:
         """Bring a transaction that waits to the node's mind, at a higher fee where fees have left it behind."""
         base = self.web3.eth.get_block("latest").get("baseFeePerGas")
         body = kept["transaction"]
-        if base is None or base <= body["maxFeePerGas"]:
+        if base is None or base <= body.get("maxFeePerGas", body.get("gasPrice")):
             self._broadcast(kept["raw"])
             return kept
         # Nodes take one of the same nonce in its place where it pays an eighth more.
-        fees = {name: max(fee, body[name] * 9 // 8 + 1) for name, fee in self._fees().items()}
+        fees = {kind: max(fee, body[kind] * 9 // 8 + 1) for kind, fee in self._fees().items() if kind in body}
         return self._sign_and_send(name, {**body, **fees}, [kept["hash"], *kept["replaced"]])
 
     def _send(self, name: str, call: Any, nonce: int) -> dict[str, Any]:
@@ -183,9 +188,8 @@ class Node:
 
     def _fees(self) -> dict[str, int]:
         base = self.web3.eth.get_block("latest").get("baseFeePerGas")
-        if base is None:
-            price = self.web3.eth.gas_price
-            return {"maxFeePerGas": price, "maxPriorityFeePerGas": price}
+        if base is None:  # a chain without EIP-1559
+            return {"gasPrice": self.web3.eth.gas_price}
         tip = self.web3.eth.max_priority_fee
         return {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip}
 

@@ -95,11 +95,13 @@ def burn(node: Node, supply: Supply) -> str:
 
     It is asked of the newest block and waits for whatever this key has under way, so that nothing is burned twice.
     """
-    total = node.read(_token(node).functions.totalSupply())
-    more = supply.figures().burned - (SUPPLY - total)
-    if more <= 0:
-        return ""
-    return node.transact_alone(f"burn-{SUPPLY - total}-{more}", _token(node).functions.burn(more))
+
+    def decide() -> tuple[str, Any] | None:
+        burned = SUPPLY - node.read(_token(node).functions.totalSupply())
+        more = supply.figures().burned - burned
+        return (f"burn-{burned}-{more}", _token(node).functions.burn(more)) if more > 0 else None
+
+    return node.transact_alone(decide)
 
 
 def _token(node: Node) -> Any:

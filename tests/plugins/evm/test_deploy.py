@@ -169,7 +169,7 @@ def _cny(units: int) -> Any:
         ({"token": "0x12"}, "token"),
         ({"token": "0x" + payee(1)[2:].swapcase()}, "ERC-55"),
         ({"settlements": [{"asset": "CNY", "scale": 2, "address": payee(1), "decimals": 1}]}, "fewer decimal places"),
-        ({"settlements": [{"asset": "CNY", "scale": 2, "address": payee(1), "decimals": 6}] * 2}, "twice"),
+        ({"settlements": [{"asset": "CNY", "scale": n, "address": payee(n), "decimals": 6} for n in (1, 2)]}, "twice"),
         ({"confirmation": 3}, "confirmation"),
     ],
     ids=range(8),

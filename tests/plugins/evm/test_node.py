@@ -104,6 +104,9 @@ def test_one_that_fees_left_behind_is_replaced_under_its_nonce(place: Place, mon
     assert after["transaction"]["maxFeePerGas"] * 8 > before["transaction"]["maxFeePerGas"] * 9
     assert second not in (first, "")
     assert (place.balance(payee(1)), place.node.transact("pay", call)) == (7, second)
+    # Had the first one been counted after all, it is the first one that is told of.
+    (place.folder / "sent" / "pay.json").write_text(json.dumps({**after, "hash": first, "replaced": [second]}))
+    assert (place.node.transact("pay", call), place.balance(payee(1))) == (second, 7)
 
 
 def test_a_transaction_that_failed_is_not_taken_for_done(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +247,7 @@ def test_one_that_must_be_alone_waits_for_what_is_under_way(place: Place, monkey
             lambda _, who, at: real(who, "latest") + (at == "pending"),
         )
         with pytest.raises(DeliveryUnreachableError, match="under way"):
-            place.node.transact_alone("burn", call)
-    place.node.transact_alone("burn", call)
+            place.node.transact_alone(lambda: ("burn", call))
+    assert place.node.transact_alone(lambda: None) == ""
+    assert place.node.transact_alone(lambda: ("burn", call))
     assert place.balance(place.node.address) == 99

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from web3.exceptions import ContractLogicError
 
 from btt_bridge.settle.token.allocation import Governed, Linear, Milestones, Mining, Ongoing, Table
+from btt_evm import vesting
 from btt_evm.deploy import stretches
-from tests.plugins.evm.chains import NOBODY, SUPPLY, House
+from tests.plugins.evm.chains import NOBODY, SUPPLY, House, Place, payee
 
 FIRST, LAST = date(1970, 1, 1), date(2300, 12, 31)
 
@@ -168,3 +169,17 @@ def test_every_refusal_of_the_vesting_says_why(house: House) -> None:
     with pytest.raises(ContractLogicError, match="there is no token"):
         house.create("Vesting", one, by=house.owner)
     assert house.balance(house.owner) == SUPPLY
+
+
+def test_what_is_due_is_released_to_whom_it_is_promised(place: Place, table: Table) -> None:
+    """Each beneficiary gets what the book has released by that day, once; a stranger may have asked for it."""
+    today = datetime.fromtimestamp(place.node.web3.eth.get_block("latest")["timestamp"], UTC).date()
+    expected = {
+        payee(number): in_book(table, one.release, one.units, today)
+        for number, one in enumerate(one for one in table.allocations if stretches(one.release))
+        if isinstance(one.release, Linear | Ongoing | Mining)
+    }
+    released = vesting.release(place.node)
+    assert {one.beneficiary: one.units for one, _ in released} == expected
+    assert {account: place.balance(account) for account in expected} == expected
+    assert vesting.release(place.node) == []
