@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import requests
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
 from eth_account import Account
 from web3 import HTTPProvider, Web3
 from web3.exceptions import (
@@ -34,11 +36,13 @@ _NAME: Final = re.compile(r"[a-z0-9-]{1,120}")
 _KNOWN: Final = re.compile(r"already known|known transaction|already imported|nonce.{0,10}too low|alreadyknown", re.I)
 #: What trying again does not mend.
 _PERMANENT: Final = re.compile(
-    r"insufficient funds|not enough|exceeds block gas limit|intrinsic gas|invalid (sender|signature|chain)|"
+    r"insufficient funds|enough funds|exceeds block gas limit|intrinsic gas|invalid (sender|signature|chain)|"
     r"max code size|not supported|does not exist/is not available|cannot afford",
     re.I,
 )
 _REVERTED: Final = re.compile(r"^.*execution reverted:? ?", re.S)
+#: How a contract that gives a reason begins its answer: Error(string).
+_WITH_REASON: Final = "0x08c379a0"
 
 
 class Node:
@@ -208,7 +212,7 @@ def talking() -> Iterator[None]:
     try:
         yield
     except ContractLogicError as problem:
-        raise DeliveryRefusedError(_REVERTED.sub("", str(problem.message or problem)) or "refused") from None
+        raise DeliveryRefusedError(_reason(problem)) from None
     except BadFunctionCallOutput:
         raise DeliveryUnreachableError("the contract is not on the chain, or not deep enough yet") from None
     except (MethodUnavailable, BadResponseFormat):
@@ -226,6 +230,16 @@ def talking() -> Iterator[None]:
         raise DeliveryUnreachableError(f"the node answers with HTTP status {status}") from None
     except (requests.RequestException, OSError, json.JSONDecodeError, Web3Exception):
         raise DeliveryUnreachableError("the node does not answer") from None
+
+
+def _reason(problem: ContractLogicError) -> str:
+    """Return why a contract refused: as it said it, or else as the node tells it."""
+    # Some nodes wrap the data once more.
+    data = problem.data.get("data") if isinstance(problem.data, dict) else problem.data
+    if isinstance(data, str) and data.startswith(_WITH_REASON):
+        with suppress(DecodingError, ValueError):
+            return str(decode(["string"], bytes.fromhex(data.removeprefix(_WITH_REASON)))[0])
+    return _REVERTED.sub("", str(problem.message or problem)) or "the contract refuses and does not say why"
 
 
 def _secret(path: Path) -> bytes:

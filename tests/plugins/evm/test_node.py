@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 
 from btt_bridge.errors import (
     BridgeError,
@@ -181,6 +182,27 @@ def test_every_answer_knows_whether_to_try_again(
     chain.answers.clear()
     node.transact("pay", coin(node).functions.transfer(payee(1), 7))
     assert place.balance(payee(1)) == 7
+
+
+@pytest.mark.parametrize(
+    ("message", "data", "said"),
+    [
+        ("VM Exception: reverted with reason string 'no'", "0x08c379a0" + encode(["string"], ["no"]).hex(), "^no$"),
+        ("execution reverted: no", "0x08c379a0ff", "^no$"),
+        ("VM Exception: no", {"message": "", "data": "0x08c379a0" + encode(["string"], ["no"]).hex()}, "^no$"),
+        ("execution reverted", "0x", "does not say why"),
+    ],
+    ids=range(4),
+)
+def test_the_reason_of_a_contract_is_found_however_a_node_wraps_it(
+    wired: tuple[Node, Served], message: str, data: object, said: str
+) -> None:
+    """Nodes differ in their words around a revert; the contract's own are in the data."""
+    node, chain = wired
+    token = coin(node)
+    chain.answers["eth_estimateGas"] = {"error": {"code": 3, "message": message, "data": data}}
+    with pytest.raises(DeliveryRefusedError, match=said):
+        node.transact("pay", token.functions.transfer(payee(1), 7))
 
 
 @pytest.mark.parametrize(
