@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from btt_bridge.money import CNY, Amount
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
 from btt_evm.anchor import Anchor, Standing, name
-from tests.plugins.evm.chains import Place
+from tests.plugins.evm.chains import MAPPINGS, Place
 
 
 @pytest.fixture
@@ -111,3 +113,26 @@ def test_nothing_of_the_book_but_roots_is_on_the_chain(place: Place, ledger: Led
     (log,) = contract.events.Posted().get_logs(from_block=0)
     assert set(log["args"]) == {"batch", "root", "size", "units", "settles_at"}
     assert (log["args"]["root"], log["args"]["size"], log["args"]["units"]) == (batch.root, 3, 0)
+
+
+def test_the_check_that_the_docs_teach_holds(place: Place, ledger: Ledger, signer: Signer) -> None:
+    """The lines of docs/chain.md, run as they stand on a proof and on a forged one; the name as told there."""
+    text = (MAPPINGS.parent / "docs" / "chain.md").read_text(encoding="utf-8")
+    lines = text.split("nothing else of ours:\n\n")[1].split("\n\n")[0]
+    batch = grow(ledger, signer, 0, 7)
+    Anchor(place.node).post(batch)
+    told = hashlib.sha256(f'["btt.settlement-batch","{signer.public}",{batch.id}]'.encode()).digest()
+    contract = place.node.contract("Settlement", place.chain.settlement())
+    root = place.node.read(contract.functions.batches(told))[0]
+    for transfer in range(1, 8):
+        proof = batches.prove(ledger, transfer)
+        known = {
+            "transfer": transfer,
+            "first_transfer": 1,
+            "last_transfer": 7,
+            "siblings": proof.siblings,
+            "root": root,
+        }
+        exec(textwrap.dedent(lines), {**known, "leaf": proof.leaf})
+        with pytest.raises(AssertionError):
+            exec(textwrap.dedent(lines), {**known, "leaf": bytes(32)})

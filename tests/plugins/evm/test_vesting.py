@@ -83,7 +83,7 @@ def shared() -> House:
     days=st.lists(st.integers(-40, 40_000), min_size=3, max_size=3),
     seconds=st.integers(0, 86_399),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_chain_and_book_release_the_same_whatever_the_table(
     shared: House,
     schedule: Linear | Ongoing | Mining,
@@ -102,7 +102,7 @@ def test_chain_and_book_release_the_same_whatever_the_table(
 
 
 @given(start=st.dates(FIRST, LAST), day=st.dates(FIRST, LAST))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_months_are_those_of_the_calendar(shared: House, start: date, day: date) -> None:
     """Three centuries, leap years and the year 2100 among them: a month each, counted by both."""
     months = min(max(Table("any", start, 1, (), "").months(day), 0), 2400)
