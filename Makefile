@@ -21,8 +21,9 @@ $(VENV)/installed: $(STEPS)
 	docker/install-node.sh $(VENV) . --editable
 	@touch $@
 
-$(VENV)/installed-for-tests: $(VENV)/installed
+$(VENV)/installed-for-tests: $(VENV)/installed $(wildcard plugins/*/setup.* plugins/*/pyproject.toml)
 	$(BIN)/python -m pip install -q --editable .[test]
+	$(BIN)/python -m pip install -q --editable plugins/evm[test]
 	@touch $@
 
 demo: install

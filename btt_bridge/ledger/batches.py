@@ -78,6 +78,13 @@ def newest(ledger: Ledger, limit: int) -> list[Batch]:
         return [_batch(row) for row in connection.execute(query)]
 
 
+def sealed(ledger: Ledger, after: int = 0, limit: int = 1000) -> list[Batch]:
+    """Return the batches after a number, oldest first."""
+    query = select(batch_table).where(batch_table.c.id > after).order_by(batch_table.c.id).limit(limit)
+    with reading(ledger.engine) as connection:
+        return [_batch(row) for row in connection.execute(query)]
+
+
 def prove(ledger: Ledger, transfer: int) -> Proof:
     """Return the proof that a transfer is in its batch; raise UnknownError where no batch holds it yet."""
     with reading(ledger.engine) as connection:

@@ -1,4 +1,4 @@
-"""Contracts as the compiler leaves them: made when the package is built, or in a checkout when they are first asked for."""
+"""Contracts as the compiler leaves them: made with the package, or in a checkout when first asked for."""
 
 from __future__ import annotations
 
