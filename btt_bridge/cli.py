@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from btt_bridge import __version__, config, log
+from btt_bridge.commands import rewards
 from btt_bridge.errors import BridgeError, MappingError, UnknownError
 from btt_bridge.money import written
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into the accounts.")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(rewards.app, name="rewards")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,6 +152,12 @@ def read_request(header: str) -> SignedRequest:
     if request.at.tzinfo is None or not 16 <= len(request.nonce) <= 64:
         raise SignatureError
     return request
+
+
+def keyed_digest(path: Path) -> Callable[[str], str]:
+    """Return what names a text by a digest under the secret at `path`: for ever the same, and telling nothing."""
+    secret = read_or_make_secret(path)
+    return lambda text: hmac.digest(secret, text.encode(), "sha256").hex()
 
 
 def read_or_make_secret(path: Path) -> bytes:

@@ -11,17 +11,36 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import prices, splits
+from btt_bridge.settle import prices, rewards, splits
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
+from btt_bridge.settle.rewards import Incentives, open_incentives
 
-__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "check", "drain", "history", "open_billing"]
+__all__ = [
+    "Billing",
+    "Cause",
+    "Facts",
+    "FileSink",
+    "Incentives",
+    "Standing",
+    "State",
+    "check",
+    "drain",
+    "history",
+    "open_billing",
+    "open_incentives",
+]
 
 
 def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the money in a folder of mappings."""
-    return [*prices.check(folder / "prices"), *splits.check(folder / "splits")]
+    return [
+        *prices.check(folder / "prices"),
+        *splits.check(folder / "splits"),
+        # A hospital without rewards has no such folder.
+        *(rewards.check(folder / "rewards") if (folder / "rewards").is_dir() else ()),
+    ]
 
 
 def open_billing(settings: Settings, ledger: Ledger) -> Billing:
