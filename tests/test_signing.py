@@ -2,13 +2,14 @@
 
 import base64
 import json
+import re
 import threading
 from pathlib import Path
 
 import pytest
 
 from btt_bridge.errors import SignatureError
-from btt_bridge.signing import Signer, canonical, read_or_make_secret, verify
+from btt_bridge.signing import Signer, canonical, keyed_digest, read_or_make_secret, verify
 
 
 def test_a_signed_body_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -52,3 +53,11 @@ def test_processes_that_start_together_share_one_key(tmp_path: Path) -> None:
         thread.join()
     assert len(set(found)) == 1
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_keyed_digest_is_the_same_for_ever_and_another_under_another_key(tmp_path: Path) -> None:
+    """The file is the key: whoever has it names the same text the same way, and nobody else can."""
+    first, again, other = (keyed_digest(tmp_path / name) for name in ("a.key", "a.key", "b.key"))
+    assert first("Patient/17") == again("Patient/17") != other("Patient/17")
+    assert first("Patient/17") != first("Patient/18")
+    assert re.fullmatch("[0-9a-f]{64}", first("Patient/17"))

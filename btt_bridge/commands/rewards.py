@@ -199,11 +199,13 @@ def _opened(settings_file: Path | None) -> Iterator[Incentives]:
     from btt_bridge.signing import keyed_digest
 
     settings = config.load(settings_file)
+    # First of all, for on a fresh desk it makes the folder that the ledger lies in.
+    key_of = keyed_digest(settings.keys_dir / "book.key")
     ledger = Ledger(settings.ledger_url)
     limits = settings.isolation
     try:
         with Isolation(1, limits.memory_bytes_max, limits.seconds_max, ["btt_bridge.settle.rewards.conditions"]) as own:
-            incentives = open_incentives(settings, ledger, own, keyed_digest(settings.keys_dir / "book.key"))
+            incentives = open_incentives(settings, ledger, own, key_of)
             yield incentives
             incentives.close()
     finally:
