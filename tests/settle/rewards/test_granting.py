@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from btt_bridge.errors import KeyConflictError, MalformedError, RefusedError
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle.rewards import Answer, Decision, Incentives
+from btt_bridge.settle.rewards import Answer, Decision, Incentives, Wallets
 from btt_bridge.testing import FakeClock
 from tests.settle.rewards.conftest import changed, key_of, opened, sample
 
@@ -292,6 +293,54 @@ def test_a_deleted_resource_gives_its_points_back_whenever_it_arrives(incentives
     incentives.rewards.retract("Immunization/example", deleted, "9")
     assert considered(incentives, sample("immunization")) == [("", Answer.SUPERSEDED)]
     assert points(incentives) == (0, 0)
+
+
+def test_versions_in_any_order_and_any_number_of_times_come_to_the_same(embedded: Incentives) -> None:
+    """All orders of four versions, each told twice: the newest decides, and nothing of the way there is left."""
+    for number, order in enumerate(itertools.permutations([1, 2, 3, 4])):
+        done = number % 2 == 0
+        for version in [*order, *order]:
+            status = "fulfilled" if (version % 2 == 0) == done else "cancelled"
+            considered(embedded, sample("checkup", id=f"v{number}", status=status, version=version))
+        assert points(embedded) == ((100, 0) if done else (0, 0)), order
+        if done:
+            embedded.rewards.retract(f"Appointment/v{number}", datetime(2026, 1, 5, 8, 30, tzinfo=UTC), "5")
+        assert points(embedded) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_crash_before_or_after_a_posting_is_mended_by_telling_again(
+    incentives: Incentives, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Granted once and taken back once, wherever the process died; also where its message came again too late."""
+    change = Wallets.change
+
+    def dying(self: Wallets, *args: Any) -> Any:
+        if moment == "after":
+            change(self, *args)
+        raise SystemExit
+
+    def told_by_the_dying(body: dict[str, Any]) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Wallets, "change", dying)
+            with pytest.raises(SystemExit):
+                considered(incentives, body)
+
+    told_by_the_dying(sample("checkup"))
+    considered(incentives, sample("checkup"))
+    assert points(incentives) == (100, 0)
+    told_by_the_dying(sample("checkup", status="cancelled", version=2))
+    considered(incentives, sample("checkup"))
+    assert points(incentives) == (0, 0)
+    considered(incentives, sample("checkup", status="cancelled", version=2))
+    assert points(incentives) == (0, 0)
+    assert len(incentives.wallets.ledger.postings(0, 10)) == 2
+
+
+def test_an_act_counts_once_its_consent_is_known(incentives: Incentives) -> None:
+    """The same version, told again with the consent that was missing."""
+    assert incentives.rewards.consider(sample("checkup"))[0].answer is Answer.NO_CONSENT
+    assert answer(incentives, sample("checkup")) is Answer.GRANTED
 
 
 def test_a_version_from_the_future_cannot_hide_those_to_come(embedded: Incentives) -> None:
