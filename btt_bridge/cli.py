@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
     from btt_bridge.ledger import Ledger
 
-_PARTS = ("assets", "billing", "payfi", "token")
+_PARTS = ("assets", "billing", "payfi", "rewards", "token")
 
 
 # Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and

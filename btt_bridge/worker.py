@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from btt_bridge.parcel import Shelf
 from btt_bridge.pipeline import Pipeline, Tools
 from btt_bridge.preparation import Preparations
 from btt_bridge.records import Tier
-from btt_bridge.signing import Signer, read_or_make_secret
+from btt_bridge.signing import Signer
 from btt_bridge.store import Store
 from btt_bridge.vault import Vault
 
@@ -124,7 +123,7 @@ class Worker:
         self.billing = settle.open_billing(settings, self.ledger)
         self.inbox = Inbox(settings.journal_url, clock)
         stack.callback(self.inbox.close)
-        self.clinical = settle.open_clinical(settings, self.ledger, self.inbox, isolation, _opaque(settings))
+        self.clinical = settle.open_clinical(settings, self.ledger, self.inbox, isolation, vault.digest)
         self.journal = Journal(settings.journal_url, clock)
         self.pipeline = Pipeline(
             Tools(
@@ -235,12 +234,6 @@ def local_node(settings: Settings) -> Node:
             "parcels_url": node.parcels_url or settings.parcels_url,
         }
     )
-
-
-def _opaque(settings: Settings) -> Callable[[str], str]:
-    """Return what names persons and documents in the book: a keyed digest, for ever the same and telling nothing."""
-    secret = read_or_make_secret(settings.keys_dir / "book.key")
-    return lambda text: hmac.digest(secret, text.encode(), "sha256").hex()
 
 
 def _bell(settings: Settings) -> Doorbell:

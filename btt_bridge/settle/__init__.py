@@ -11,7 +11,7 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import assets, dividends, payfi, prices, splits, usage
+from btt_bridge.settle import assets, dividends, payfi, prices, rewards, splits, usage
 from btt_bridge.settle.assets import Uses, device_key
 from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
 from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
@@ -49,6 +49,8 @@ def check(folder: Path) -> list[MappingError]:
         *dividends.check(folder / "dividends"),
         *payfi.check(folder),
         *assets.check(folder),
+        # A hospital without rewards has no such folder.
+        *(rewards.check(folder / "rewards") if (folder / "rewards").is_dir() else ()),
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from btt_bridge import assign, mappings
+from btt_bridge import assign, mappings, settle
 from btt_bridge.assign.load import schema
 from btt_bridge.errors import MappingError
 
@@ -55,6 +55,33 @@ def test_every_sample_belongs_to_a_route() -> None:
     assert named == {f"samples/{path.name}" for path in (folder / "samples").iterdir()}
     for name in named:
         assert not [keyword for keyword in json.loads((folder / name).read_text()) if keyword.startswith("Patient")]
+
+
+def test_the_shipped_money_holds() -> None:
+    """Prices, splits and rewards: every rule of rewards is fired by its first sample and not by its second."""
+    assert settle.check(ROOT / "mappings") == []
+
+
+def test_every_sample_of_rewards_belongs_to_a_rule() -> None:
+    """No file is left over, and none has anything of a person in it but a reference to nobody."""
+    folder = ROOT / "mappings" / "rewards"
+    named = set()
+    for path in folder.glob("*.yaml"):
+        body = mappings.read(path).body
+        for proved in (body["consent"], *body["rules"], *body["outcomes"]["acts"].values()):
+            named |= set(proved["samples"].values())
+    assert named == {f"samples/{path.name}" for path in (folder / "samples").iterdir()}
+    for name in named:
+        text = (folder / name).read_text()
+        assert "Patient/example" in text
+        assert not {"name", "birthDate", "address", "telecom", "identifier", "text"} & set(json.loads(text))
+
+
+def test_the_schema_of_rewards_is_the_one_in_force() -> None:
+    """Editors and the bridge look at the same file, and it is a valid schema."""
+    beside = json.loads((ROOT / "mappings" / "rewards" / "schema.json").read_text())
+    assert beside == json.loads((ROOT / "btt_bridge" / "settle" / "rewards" / "schema.json").read_text())
+    Draft202012Validator.check_schema(beside)
 
 
 def test_the_schema_beside_the_mappings_is_the_one_in_force() -> None:

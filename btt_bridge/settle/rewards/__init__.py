@@ -16,7 +16,7 @@ from btt_bridge.ledger import Ledger
 from btt_bridge.settle.rewards.claims import Claims
 from btt_bridge.settle.rewards.fees import Fees
 from btt_bridge.settle.rewards.granting import Answer, Decision, Rewards
-from btt_bridge.settle.rewards.outcomes import Months, Report, Seen, observe, report
+from btt_bridge.settle.rewards.outcomes import Gathered, Months, Report, Seen, Veil, gather, report
 from btt_bridge.settle.rewards.program import Program, check, load
 from btt_bridge.settle.rewards.resources import Limits
 from btt_bridge.settle.rewards.spending import Redemption, Redemptions
@@ -26,6 +26,7 @@ __all__ = [
     "Answer",
     "Decision",
     "Fees",
+    "Gathered",
     "Incentives",
     "Limits",
     "Months",
@@ -35,11 +36,12 @@ __all__ = [
     "Report",
     "Rewards",
     "Seen",
+    "Veil",
     "Wallet",
     "Wallets",
     "check",
+    "gather",
     "load",
-    "observe",
     "open_incentives",
     "report",
 ]

@@ -6,7 +6,7 @@ that a crash right after it costs nothing: whoever comes back to the fact reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,8 +60,7 @@ class Claims:
         """
         with self._locked() as connection:
             known = _read(connection, claim.fact)
-            if any(other.rank == claim.rank and other.digest != claim.digest for other in known):
-                raise KeyConflictError("this version was seen before with another content")
+            check_content(claim, known)
             own = [other for other in known if other.patient == claim.patient]
             if own and own[0].rank > claim.rank:
                 return
@@ -91,6 +90,12 @@ class Claims:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4277009104)")
             yield connection
+
+
+def check_content(claim: Claim, known: Sequence[Claim]) -> None:
+    """Raise KeyConflictError where the same version is known with another content."""
+    if any(other.rank == claim.rank and other.digest != claim.digest for other in known):
+        raise KeyConflictError("this version was seen before with another content")
 
 
 def _read(connection: Connection, fact: str) -> list[Claim]:

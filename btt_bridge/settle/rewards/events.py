@@ -27,6 +27,8 @@ SAVED = "btt.saving.shared.v1"
 REFUNDED = "btt.fee.refunded.v1"
 PAID = "btt.fee.paid.v1"
 
+KINDS = (GRANTED, REVERSED, REDEEMED, RETURNED, EXPIRED, SUBSCRIBED, ARRANGED, SAVED, REFUNDED, PAID)
+
 Parts = Sequence[tuple[Share, Amount]]
 
 
@@ -57,10 +59,10 @@ def granted(wallet: str, grant: Grant, repaid: int) -> Event:
     return Event(GRANTED, wallet, names | {"amount": _points(grant.points), "repaid": str(repaid)})
 
 
-def reversed_(wallet: str, grant: Grant, owed: int, cause: Cause) -> Event:
-    """Tell that points were taken back, and how many of them had been spent and are owed now."""
+def reversed_(wallet: str, grant: Grant, points: int, owed: int, cause: Cause) -> Event:
+    """Tell that points of a grant were taken back, and how many of them had been spent and are owed now."""
     names = {name: getattr(grant, name) for name in ("reward", "fact", "rule", "program")}
-    return Event(REVERSED, wallet, names | {"amount": _points(grant.points), "owed": str(owed), "cause": cause})
+    return Event(REVERSED, wallet, names | {"amount": _points(points), "owed": str(owed), "cause": cause})
 
 
 def redeemed(wallet: str, redemption: str, partner: str, points: int, value: Amount, fee: Parts) -> Event:

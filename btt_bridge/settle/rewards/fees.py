@@ -31,15 +31,16 @@ class Fees:
     programs: Sequence[Program]
 
     def open(self) -> None:
-        """Open the accounts of all who pay and all who get a share."""
-        program = self.program()
-        asset, limit = program.asset, program.credit_units
-        payers = [("clinic", self.clinic), *(("partner", name) for name in program.partners)]
-        for kind, name in [*payers, *(("insurer", name) for name in program.insurers)]:
-            self.ledger.open_account(self.payable(kind, name), asset, credit_limit=limit)
-        for share in program.split.shares:
-            self.ledger.open_account(account(share.account, asset), asset)
-        self.ledger.open_account(bank(asset), asset, credit_limit=None)
+        """Open the accounts of all who pay and all who get a share, by every program; today's limits count."""
+        for program in (*self.programs, self.program()):
+            asset = program.asset
+            payers = [("clinic", self.clinic), *(("partner", name) for name in program.partners)]
+            for kind, name in [*payers, *(("insurer", name) for name in program.insurers)]:
+                payable = account(f"{kind}:{name}:payable", asset)
+                self.ledger.open_account(payable, asset, credit_limit=program.credit_units)
+            for share in program.split.shares:
+                self.ledger.open_account(account(share.account, asset), asset)
+            self.ledger.open_account(bank(asset), asset, credit_limit=None)
 
     def program(self) -> Program:
         """Return the program of today."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -13,7 +13,7 @@ from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Posting
 from btt_bridge.money import POINTS
 from btt_bridge.settle import dated
-from btt_bridge.settle.rewards.claims import Claim, Claims
+from btt_bridge.settle.rewards.claims import Claim, Claims, check_content
 from btt_bridge.settle.rewards.conditions import Verdict, judge
 from btt_bridge.settle.rewards.consent import covers
 from btt_bridge.settle.rewards.events import Cause, Grant
@@ -21,6 +21,7 @@ from btt_bridge.settle.rewards.program import Program, Rule, Tier
 from btt_bridge.settle.rewards.resources import Limits, Resource, day_of, rank, read
 from btt_bridge.settle.rewards.wallets import Change, Wallet, Wallets
 
+_NOTHING = Verdict(None, "")
 _YEAR = timedelta(days=365)
 # How far a source's clock, or its time zone, may be ahead of ours.
 _AHEAD = timedelta(days=1)
@@ -77,28 +78,47 @@ class Rewards:
         should look at, and KeyConflictError for a version that was seen with another content; then nothing was granted.
         """
         resource, given = read(body, self.limits), self._read_consents(consents)
-        rules = {
-            f"{program.name}/{rule.name}": rule
-            for program in self.programs
-            for rule in program.rules
-            if rule.act.resource == resource.kind
-        }
-        if not rules:
+        verdicts = self._verdicts(resource)
+        if not verdicts:
             return []
-        questions = tuple(rule.act.question for rule in rules.values())
-        judged = () if resource.retracted else self.isolation.run(judge, resource.content, questions)
-        verdicts = dict(zip(rules, judged, strict=not resource.retracted))
         claim = self._claim(resource, verdicts)
         self.claims.put(claim)
         decisions = self._withdraw(claim.fact)
         if not self._is_newest(claim):
             return [*decisions, Decision("", Answer.SUPERSEDED)]
-        program = self._program()
-        for rule in program.rules:
-            if verdict := verdicts.get(f"{program.name}/{rule.name}"):
-                decisions.append(self._decide(program, rule, verdict, claim, given, resource.patient))
+        for rule, verdict in self._counting(resource, verdicts):
+            refusal = self._refusal(rule, verdict, claim, given, resource.patient)
+            decisions.append(refusal or self._grant(rule, claim, verdict))
         if not self._is_newest(claim):  # a newer version came by meanwhile, and may not have seen these
             decisions += self._withdraw(claim.fact)
+        return decisions
+
+    def preview(self, body: Mapping[str, Any], consents: Sequence[Mapping[str, Any]] = ()) -> list[Decision]:
+        """Say what `consider` would do with a resource as the book stands now, and do nothing."""
+        resource, given = read(body, self.limits), self._read_consents(consents)
+        verdicts = self._verdicts(resource)
+        if not verdicts:
+            return []
+        claim = self._claim(resource, verdicts)
+        known = self.claims.of(claim.fact)
+        check_content(claim, known)
+        claims = sorted([claim, *known], key=lambda one: one.rank, reverse=True)
+        decisions = [
+            Decision(grant.rule, Answer.REVERSED, points)
+            for patient, grant, _ in self._unfounded(claim.fact, claims)
+            if (points := grant.points - self.wallets.read(patient).lapsed[grant.reward])
+        ]
+        if claims[0].rank > claim.rank:
+            return [*decisions, Decision("", Answer.SUPERSEDED)]
+        wallet, budget = self.wallets.read(claim.patient), self.wallets.ledger.balance(self.wallets.issued).available
+        for rule, verdict in self._counting(resource, verdicts):
+            day = day_of(verdict.day)
+            refusal = self._refusal(rule, verdict, claim, given, resource.patient)
+            if not refusal and day and (limit := self._limit(rule, wallet, day)):
+                refusal = Decision(rule.name, limit)
+            elif not refusal and budget is not None and budget < rule.points:
+                refusal = Decision(rule.name, Answer.BUDGET)
+            decisions.append(refusal or Decision(rule.name, Answer.GRANTED, rule.points))
         return decisions
 
     def retract(self, reference: str, updated: datetime, version: str) -> list[Decision]:
@@ -116,7 +136,7 @@ class Rewards:
         """Take a patient's points that have waited too long; return how many."""
         lifetime = timedelta(days=self._program().expire_days)
         posting = self.wallets.change(patient, lambda wallet, _: self.wallets.expire(wallet, lifetime))
-        return posting.transfers[0].amount.units if posting else 0
+        return _moved(posting) if posting else 0
 
     def sweep(self, after: str = "", limit: int = 500) -> str:
         """Expire the points of the next patients; return where to go on, or "" behind the last."""
@@ -148,6 +168,25 @@ class Rewards:
         if updated > self.wallets.ledger.now() + _AHEAD:
             raise RefusedError("lastUpdated is in the future, and would hide every later version")
 
+    def _verdicts(self, resource: Resource) -> dict[str, Verdict]:
+        """Return how each rule of every program comes out on a resource; none does on what is retracted."""
+        rules = {
+            f"{program.name}/{rule.name}": rule
+            for program in self.programs
+            for rule in program.rules
+            if rule.act.resource == resource.kind
+        }
+        if resource.retracted or not rules:
+            return dict.fromkeys(rules, _NOTHING)
+        judged = self.isolation.run(judge, resource.content, tuple(rule.act.question for rule in rules.values()))
+        return dict(zip(rules, judged, strict=True))
+
+    def _counting(self, resource: Resource, verdicts: Mapping[str, Verdict]) -> list[tuple[Rule, Verdict]]:
+        """Return today's rules, each with how it comes out; none where the resource says that nothing was done."""
+        program = self._program()
+        named = [] if resource.retracted else [(rule, f"{program.name}/{rule.name}") for rule in program.rules]
+        return [(rule, verdicts[name]) for rule, name in named if name in verdicts]
+
     def _claim(self, resource: Resource, verdicts: Mapping[str, Verdict]) -> Claim:
         self._check_moment(resource.updated)
         return Claim(
@@ -167,14 +206,18 @@ class Rewards:
 
     def _withdraw(self, fact: str) -> list[Decision]:
         """Take back every grant for a fact that its newest version does not bear out."""
-        claims = self.claims.of(fact)
-        decisions = []
-        for claim in claims:
-            for grant in self.wallets.read(claim.patient).standing(fact):
-                cause = _cause(grant, claim, claims[0])
-                if cause and self._take_back(claim.patient, grant.reward, cause):
-                    decisions.append(Decision(grant.rule, Answer.REVERSED, grant.points))
-        return decisions
+        return [
+            Decision(grant.rule, Answer.REVERSED, _moved(posting))
+            for patient, grant, cause in self._unfounded(fact, self.claims.of(fact))
+            if (posting := self._take_back(patient, grant.reward, cause))
+        ]
+
+    def _unfounded(self, fact: str, claims: Sequence[Claim]) -> Iterator[tuple[str, Grant, Cause]]:
+        """Yield the grants for a fact that do not stand any more by these claims, with the reason."""
+        for patient in dict.fromkeys(claim.patient for claim in claims):
+            for grant in self.wallets.read(patient).standing(fact):
+                if cause := _cause(grant, patient, claims[0]):
+                    yield patient, grant, cause
 
     def _take_back(self, patient: str, reward: str, cause: Cause) -> Posting | None:
         def plan(wallet: Wallet, _: str) -> Change | None:
@@ -185,21 +228,15 @@ class Rewards:
 
     # --- granting ---------------------------------------------------------------------------------------
 
-    def _decide(
-        self,
-        program: Program,
-        rule: Rule,
-        verdict: Verdict,
-        claim: Claim,
-        consents: Sequence[Resource],
-        patient: str,
-    ) -> Decision:
-        """Grant what one rule gives for the newest version of a fact, or say why not."""
+    def _refusal(
+        self, rule: Rule, verdict: Verdict, claim: Claim, consents: Sequence[Resource], patient: str
+    ) -> Decision | None:
+        """Return why a rule gives nothing for the newest version of a fact, whatever else the patient has earned."""
         if not verdict.holds:
             return Decision(rule.name, Answer.UNCLEAR if verdict.holds is None else Answer.UNMET)
         if any(grant.rule == rule.name for grant in self.wallets.read(claim.patient).standing(claim.fact)):
             return Decision(rule.name, Answer.STANDS)
-        day, today = day_of(verdict.day), self.wallets.ledger.now().date()
+        day, today, program = day_of(verdict.day), self.wallets.ledger.now().date(), self._program()
         if day is None:
             return Decision(rule.name, Answer.NO_DAY)
         if day > today + _AHEAD:
@@ -208,7 +245,7 @@ class Rewards:
             return Decision(rule.name, Answer.TOO_LATE)
         if not self._consented(program, consents, patient, [min(day, today), today]):
             return Decision(rule.name, Answer.NO_CONSENT)
-        return self._grant(program, rule, claim, day)
+        return None
 
     def _read_consents(self, bodies: Sequence[Mapping[str, Any]]) -> list[Resource]:
         consents = [read(body, self.limits) for body in bodies]
@@ -223,11 +260,14 @@ class Rewards:
         ]
         return covers(fitting, patient, days)
 
-    def _grant(self, program: Program, rule: Rule, claim: Claim, day: date) -> Decision:
+    def _grant(self, rule: Rule, claim: Claim, verdict: Verdict) -> Decision:
+        program, day = self._program(), day_of(verdict.day)
+        assert day is not None
+
         def plan(wallet: Wallet, reward: str) -> Change | Answer:
             if any(grant.rule == rule.name for grant in wallet.standing(claim.fact)):
                 return Answer.STANDS
-            if refusal := self._limit(program, rule, wallet, day):
+            if refusal := self._limit(rule, wallet, day):
                 return refusal
             slot = self._slot(wallet.patient, rule, day)
             grant = Grant(reward, claim.fact, rule.name, program.name, slot, rule.points)
@@ -241,8 +281,9 @@ class Rewards:
             return Decision(rule.name, answer)
         return Decision(rule.name, Answer.GRANTED, rule.points)
 
-    def _limit(self, program: Program, rule: Rule, wallet: Wallet, day: date) -> Answer | None:
+    def _limit(self, rule: Rule, wallet: Wallet, day: date) -> Answer | None:
         """Return what stands against another grant of a rule for an act on this day."""
+        program = self._program()
         since = self.wallets.ledger.now() - timedelta(days=program.patient_days)
         if wallet.earned(since) + rule.points > program.patient_points:
             return Answer.CAPPED
@@ -263,9 +304,14 @@ class Rewards:
         return self.wallets.opaque(f"{patient}:{rule.name}:{day.isoformat()}")[:32]
 
 
-def _cause(grant: Grant, claim: Claim, newest: Claim) -> Cause | None:
-    """Return why a grant to the patient of `claim` does not stand any more, or None."""
-    if newest.patient != claim.patient:
+def _moved(posting: Posting) -> int:
+    """Return how many points went back to where they came from."""
+    return sum(transfer.amount.units for transfer in posting.transfers)
+
+
+def _cause(grant: Grant, patient: str, newest: Claim) -> Cause | None:
+    """Return why a patient's grant does not stand any more, or None."""
+    if newest.patient != patient:
         return Cause.REASSIGNED
     if newest.retracted:
         return Cause.RETRACTED

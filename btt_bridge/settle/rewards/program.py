@@ -101,6 +101,7 @@ class Program:
     partners: Mapping[str, Partner]
     insurers: Mapping[str, Insurer]
     patients_min: int
+    counts_to: int
     acts: Mapping[str, Act]
 
     def shares(self, fee: Amount) -> list[tuple[Share, Amount]]:
@@ -168,6 +169,7 @@ class _Compiler:
             partners={one["name"]: Partner(**one) for one in body["partners"]},
             insurers={one["name"]: self._insurer(one, number) for number, one in enumerate(body["insurers"])},
             patients_min=outcomes["patients_min"],
+            counts_to=outcomes["counts_to"],
             acts=acts,
         )
         for part in ("rules", "partners", "insurers"):

@@ -16,7 +16,7 @@ from btt_bridge.signing import canonical
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _KIND = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_PATIENT = re.compile(r"((?:https?://[^\s?#]{1,200}/)?Patient/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
+_PATIENT = re.compile(r"(https?://[^\s?#]{1,200}/)?(Patient/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(T.{1,40})?")
 
 #: What says that an act was recorded by mistake, or did not take place.
@@ -106,8 +106,11 @@ def _patient(body: Mapping[str, Any]) -> str:
     found = set()
     for reference in _references(body):
         match = _PATIENT.fullmatch(reference) if isinstance(reference, str) else None
+        if match and match[1]:
+            # The same person would have a wallet, and a cap, for each way of writing the name.
+            raise MalformedError("a patient is referred to within its server, as Patient/17")
         if match:
-            found.add(match[1])
+            found.add(match[2])
     if len(found) != 1:
         raise MalformedError("the resource does not name exactly one patient")
     return found.pop()

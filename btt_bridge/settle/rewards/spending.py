@@ -47,7 +47,7 @@ class Redemptions:
         or undone.
         """
         terms = self._terms(partner)
-        name = self.wallets.opaque(f"order:{partner}:{order}")[:32]
+        name = self.name(partner, order)
         if not self.wallets.read(patient).number:
             raise UnknownError("this patient has no points")
         self.claims.bind(name, patient)
@@ -63,6 +63,10 @@ class Redemptions:
 
         self.wallets.change(patient, plan)
         return _redemption(self.wallets.read(patient).redemptions[name][0])
+
+    def name(self, partner: str, order: str) -> str:
+        """Return what a partner's order is called in events, and to undo it."""
+        return self.wallets.opaque(f"order:{partner}:{order}")[:32]
 
     def undo(self, patient: str, name: str) -> Redemption:
         """Give the points of a redemption back, to a debt first, and the partner its fee; once."""

@@ -7,7 +7,8 @@ state only one is carried out, and the other is planned again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,6 +37,16 @@ _TRIES = 16
 
 
 @dataclass(slots=True)
+class Lot:
+    """Points that came in together, and so grow old together."""
+
+    at: datetime
+    left: int
+    #: The grant they came with.
+    reward: str = ""
+
+
+@dataclass(slots=True)
 class Wallet:
     """One patient's points, as their history adds up."""
 
@@ -43,7 +54,6 @@ class Wallet:
     patient: str
     #: How many changes it has seen.
     number: int = 0
-    points: int = 0
     #: Points that were taken back after they were spent.
     debt: int = 0
     #: Grants that stand, by name, with the moment of each.
@@ -51,21 +61,27 @@ class Wallet:
     #: What redemptions told, by name; and the names of those that were undone.
     redemptions: dict[str, tuple[Mapping[str, Any], datetime]] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
-    #: Every credit with its moment, and the sum of all debits.
-    credits: list[tuple[datetime, int]] = field(default_factory=list)
-    debited: int = 0
+    #: What its points are made of, the oldest first; and what each redemption took, with the age that it had.
+    lots: list[Lot] = field(default_factory=list)
+    taken: dict[str, list[Lot]] = field(default_factory=dict)
+    #: How many points of each grant have expired.
+    lapsed: Counter[str] = field(default_factory=Counter)
 
     @property
     def account(self) -> str:
         return account(f"patient:{self.clinic}:{self.patient}", POINTS)
 
     @property
+    def points(self) -> int:
+        return sum(lot.left for lot in self.lots)
+
+    @property
     def debt_account(self) -> str:
         return account(f"patient:{self.clinic}:{self.patient}:debt", POINTS)
 
     def due(self, before: datetime) -> int:
-        """Return how many points were credited before a moment and are not spent: the oldest are spent first."""
-        return max(0, sum(points for at, points in self.credits if at < before) - self.debited)
+        """Return how many points came in before a moment and are not spent: the oldest are spent first."""
+        return sum(lot.left for lot in self.lots if lot.at < before)
 
     def standing(self, fact: str) -> list[Grant]:
         """Return the grants for a fact."""
@@ -82,27 +98,44 @@ class Wallet:
 
     def learn(self, kind: str, data: Mapping[str, Any], at: datetime) -> None:
         """Add one event of its history."""
-        units = int(data["amount"]["units"])
+        units, repaid, owed = (
+            int(text) for text in (data["amount"]["units"], data.get("repaid", 0), data.get("owed", 0))
+        )
         self.number += 1
-        if kind in (events.GRANTED, events.RETURNED):
-            repaid = int(data["repaid"])
-            self.debt -= repaid
-            self.points += units - repaid
-            self.credits.append((at, units - repaid))
-        else:
-            owed = int(data.get("owed", "0"))
-            self.debt += owed
-            self.points -= units - owed
-            self.debited += units - owed
+        self.debt += owed - repaid
         if kind == events.GRANTED:
             names = {name: data[name] for name in ("reward", "fact", "rule", "program", "slot")}
             self.grants[data["reward"]] = (Grant(**names, points=units), at)
+            self.lots.append(Lot(at, units - repaid, data["reward"]))
         elif kind == events.REVERSED:
             del self.grants[data["reward"]]
+            self._take(units - owed, first=data["reward"])
         elif kind == events.REDEEMED:
             self.redemptions[data["redemption"]] = (data, at)
+            self.taken[data["redemption"]] = self._take(units)
         elif kind == events.RETURNED:
             self.undone.add(data["redemption"])
+            self._restore(self.taken.pop(data["redemption"]), repaid)
+        else:
+            self.lapsed.update({lot.reward: lot.left for lot in self._take(units)})
+
+    def _take(self, points: int, first: str = "") -> list[Lot]:
+        """Take points out of the oldest lots, or out of one grant's own before all others; return what was taken."""
+        taken = []
+        for lot in sorted(self.lots, key=lambda lot: not first or lot.reward != first):
+            part = min(lot.left, points)
+            lot.left, points = lot.left - part, points - part
+            if part:
+                taken.append(Lot(lot.at, part, lot.reward))
+        self.lots = [lot for lot in self.lots if lot.left]
+        return taken
+
+    def _restore(self, lots: Sequence[Lot], repaid: int) -> None:
+        """Put lots back at the age they had, for buying and returning makes nothing young; a debt takes the oldest."""
+        for lot in lots:
+            part = min(lot.left, repaid)
+            lot.left, repaid = lot.left - part, repaid - part
+        self.lots = sorted((*self.lots, *(lot for lot in lots if lot.left)), key=lambda lot: lot.at)
 
 
 @dataclass(frozen=True)
@@ -185,14 +218,20 @@ class Wallets:
         parts = ((wallet.debt_account, repaid), (wallet.account, points - repaid))
         return [Move(source, name, Amount(units, POINTS), reason) for name, units in parts if units]
 
-    def reverse(self, wallet: Wallet, grant: Grant, cause: Cause) -> Change:
-        """Plan taking a grant back; what was spent of it becomes a debt, for a wallet never falls below zero."""
-        owed = max(0, grant.points - wallet.points)
-        parts = ((wallet.account, grant.points - owed), (wallet.debt_account, owed))
+    def reverse(self, wallet: Wallet, grant: Grant, cause: Cause) -> Change | None:
+        """Plan taking a grant back; what was spent of it becomes a debt, for a wallet never falls below zero.
+
+        What has expired is gone already: None where that is all of it.
+        """
+        points = grant.points - wallet.lapsed[grant.reward]
+        if not points:
+            return None
+        owed = max(0, points - wallet.points)
+        parts = ((wallet.account, points - owed), (wallet.debt_account, owed))
         steps: list[Step] = [
             Move(name, self.issued, Amount(units, POINTS), "points reversed") for name, units in parts if units
         ]
-        return steps, events.reversed_(wallet.account, grant, owed, cause)
+        return steps, events.reversed_(wallet.account, grant, points, owed, cause)
 
     def expire(self, wallet: Wallet, lifetime: timedelta) -> Change | None:
         """Plan taking what is older than `lifetime` and not spent; None where nothing is."""

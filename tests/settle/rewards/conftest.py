@@ -6,11 +6,12 @@ import copy
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from btt_bridge.config import Settings
 from btt_bridge.isolate import Isolation
@@ -75,3 +76,27 @@ def incentives(ledger: Ledger, isolation: Isolation) -> Iterator[Incentives]:
     incentives = opened(ledger, isolation)
     yield incentives
     incentives.close()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, clock: FakeClock, isolation: Isolation) -> Iterator[Incentives]:
+    """The same on SQLite alone, for what does not depend on the engine."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", clock)
+    incentives = opened(ledger, isolation)
+    yield incentives
+    assert audit.verify(ledger).problem == ""
+    incentives.close()
+    ledger.close()
+
+
+def changed(tmp_path: Path, **parts: Mapping[str, Any]) -> Path:
+    """Return the shipped mappings with other values in some parts of the program."""
+    folder = tmp_path / "mappings" / "rewards"
+    folder.mkdir(parents=True)
+    (folder / "samples").symlink_to(SAMPLES)
+    body = yaml.safe_load((SAMPLES.parent / "btt-2025.yaml").read_text())
+    body["effective_from"] = "2025-01-01"
+    for name, values in parts.items():
+        body[name].update(values)
+    (folder / "changed.yaml").write_text(yaml.safe_dump(body, sort_keys=False))
+    return folder.parent

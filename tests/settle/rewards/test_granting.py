@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from btt_bridge.errors import KeyConflictError, MalformedError, RefusedError
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle.rewards import Answer, Decision, Incentives
+from btt_bridge.settle.rewards import Answer, Decision, Incentives, Wallets
 from btt_bridge.testing import FakeClock
-from tests.settle.rewards.conftest import ROOT, key_of, opened, sample
+from tests.settle.rewards.conftest import changed, key_of, opened, sample
 
 PATIENT = key_of("Patient/example")
 OTHER = key_of("Patient/other")
@@ -54,19 +54,19 @@ def checkup(number: int, day: str, **changes: Any) -> dict[str, Any]:
         ("steps", "active-day", 2),
     ],
 )
-def test_every_shipped_rule_earns_its_points_once(incentives: Incentives, name: str, rule: str, earned: int) -> None:
+def test_every_shipped_rule_earns_its_points_once(embedded: Incentives, name: str, rule: str, earned: int) -> None:
     """A visit, a shot, medicine, a course, a goal, a plan, a day on foot: granted, and on replay it only stands."""
-    assert incentives.rewards.consider(sample(name), [sample("consent")]) == [Decision(rule, Answer.GRANTED, earned)]
+    assert embedded.rewards.consider(sample(name), [sample("consent")]) == [Decision(rule, Answer.GRANTED, earned)]
     for _ in range(3):
-        assert considered(incentives, sample(name)) == [(rule, Answer.STANDS)]
-    assert points(incentives) == (earned, 0)
+        assert considered(embedded, sample(name)) == [(rule, Answer.STANDS)]
+    assert points(embedded) == (earned, 0)
 
 
-def test_what_does_not_fire_and_what_no_rule_is_about_earns_nothing(incentives: Incentives) -> None:
+def test_what_does_not_fire_and_what_no_rule_is_about_earns_nothing(embedded: Incentives) -> None:
     """A booked visit is no visit; an Encounter earns nothing; nobody gets a wallet by it."""
-    assert answer(incentives, sample("checkup-booked")) is Answer.UNMET
-    assert considered(incentives, sample("encounter")) == []
-    assert not [b for b in incentives.wallets.ledger.balances() if b.account.startswith("patient:")]
+    assert answer(embedded, sample("checkup-booked")) is Answer.UNMET
+    assert considered(embedded, sample("encounter")) == []
+    assert not [b for b in embedded.wallets.ledger.balances() if b.account.startswith("patient:")]
 
 
 # --- farming --------------------------------------------------------------------------------------------
@@ -81,14 +81,14 @@ def test_two_ids_for_one_visit_earn_once(incentives: Incentives) -> None:
     assert points(incentives) == (200, 0)
 
 
-def test_an_edited_event_earns_no_second_time_and_moving_it_frees_no_day(incentives: Incentives) -> None:
+def test_an_edited_event_earns_no_second_time_and_moving_it_frees_no_day(embedded: Incentives) -> None:
     """Later versions with another text, another time or another day: the first grant stands, whatever the order."""
-    assert answer(incentives, checkup(1, "2026-01-05")) is Answer.GRANTED
-    assert answer(incentives, checkup(1, "2026-01-05", version=3, comment="late")) is Answer.STANDS
-    assert answer(incentives, checkup(1, "2025-11-05", version=4)) is Answer.STANDS
-    assert answer(incentives, checkup(1, "2025-12-05", version=2)) is Answer.SUPERSEDED
-    assert answer(incentives, checkup(2, "2026-01-05")) is Answer.COOLING
-    assert points(incentives) == (100, 0)
+    assert answer(embedded, checkup(1, "2026-01-05")) is Answer.GRANTED
+    assert answer(embedded, checkup(1, "2026-01-05", version=3, comment="late")) is Answer.STANDS
+    assert answer(embedded, checkup(1, "2025-11-05", version=4)) is Answer.STANDS
+    assert answer(embedded, checkup(1, "2025-12-05", version=2)) is Answer.SUPERSEDED
+    assert answer(embedded, checkup(2, "2026-01-05")) is Answer.COOLING
+    assert points(embedded) == (100, 0)
 
 
 def test_one_version_has_one_content(incentives: Incentives) -> None:
@@ -99,51 +99,39 @@ def test_one_version_has_one_content(incentives: Incentives) -> None:
     assert points(incentives) == (100, 0)
 
 
-def test_the_cap_counts_any_window_of_days(incentives: Incentives, clock: FakeClock) -> None:
+def test_the_cap_counts_any_window_of_days(embedded: Incentives, clock: FakeClock) -> None:
     """Six shots in any 365 days and no seventh, wherever in the window it falls; a year later there is room again."""
     shot = iter(range(100))
 
     def given(day: str) -> Answer:
         body = sample("immunization", id=f"shot-{next(shot)}", occurrenceDateTime=day)
-        return answer(incentives, body)
+        return answer(embedded, body)
 
     days = ["2026-01-05", "2026-01-01", "2025-12-28", "2025-12-20", "2025-12-10", "2025-11-30"]
     assert [given(day) for day in days] == [Answer.GRANTED] * 6
     assert [given(day) for day in ("2025-10-20", "2025-12-25", "2026-01-04")] == [Answer.CAPPED] * 3
     clock.advance(329 * 86400)
     consent = sample("consent")
-    assert answer(incentives, sample("immunization", id="late", occurrenceDateTime="2026-11-29"), consent) is (
+    assert answer(embedded, sample("immunization", id="late", occurrenceDateTime="2026-11-29"), consent) is (
         Answer.CAPPED
     )
-    assert answer(incentives, sample("immunization", id="fits", occurrenceDateTime="2026-11-30"), consent) is (
+    assert answer(embedded, sample("immunization", id="fits", occurrenceDateTime="2026-11-30"), consent) is (
         Answer.GRANTED
     )
 
 
-def test_acts_of_long_ago_and_of_the_future_earn_nothing(incentives: Incentives) -> None:
+def test_acts_of_long_ago_and_of_the_future_earn_nothing(embedded: Incentives) -> None:
     """Back-dating cannot fill a history, and nobody earns in advance; a day ahead is a time zone."""
-    assert answer(incentives, checkup(1, "2025-10-06")) is Answer.TOO_LATE
-    assert answer(incentives, checkup(2, "2026-01-07")) is Answer.NOT_YET
-    assert answer(incentives, checkup(3, "2026-01")) is Answer.NO_DAY
-    assert answer(incentives, checkup(4, "2025-10-07")) is Answer.GRANTED
-    assert answer(incentives, checkup(5, "2026-01-06")) is Answer.GRANTED
-
-
-def changed(tmp_path: Path, **points: Any) -> Path:
-    """Return the shipped mappings with other limits of points."""
-    folder = tmp_path / "mappings" / "rewards"
-    folder.mkdir(parents=True)
-    (folder / "samples").symlink_to(ROOT / "mappings" / "rewards" / "samples")
-    body = yaml.safe_load((ROOT / "mappings" / "rewards" / "btt-2025.yaml").read_text())
-    body["effective_from"] = "2025-01-01"
-    body["points"].update(points)
-    (folder / "changed.yaml").write_text(yaml.safe_dump(body, sort_keys=False))
-    return folder.parent
+    assert answer(embedded, checkup(1, "2025-10-06")) is Answer.TOO_LATE
+    assert answer(embedded, checkup(2, "2026-01-07")) is Answer.NOT_YET
+    assert answer(embedded, checkup(3, "2026-01")) is Answer.NO_DAY
+    assert answer(embedded, checkup(4, "2025-10-07")) is Answer.GRANTED
+    assert answer(embedded, checkup(5, "2026-01-06")) is Answer.GRANTED
 
 
 def test_a_patient_and_a_program_have_limits(ledger: Ledger, isolation: Isolation, tmp_path: Path) -> None:
     """All rules together earn a patient 200 points at most; and the budget ends before it is overdrawn."""
-    folder = changed(tmp_path, patient_cap={"points": 200, "days": 365}, budget=350)
+    folder = changed(tmp_path, points={"patient_cap": {"points": 200, "days": 365}, "budget": 350})
     incentives = opened(ledger, isolation, folder)
     assert answer(incentives, sample("plan")) is Answer.GRANTED
     assert answer(incentives, sample("steps")) is Answer.CAPPED
@@ -184,33 +172,33 @@ def test_eight_doors_at_once_grant_once(incentives: Incentives) -> None:
     ],
     ids=["inactive", "proposed", "other-patient", "other-purpose", "deny", "later", "over", "vague", "exception"],
 )
-def test_without_a_plain_consent_nothing_is_earned(incentives: Incentives, consent: dict[str, Any]) -> None:
+def test_without_a_plain_consent_nothing_is_earned(embedded: Incentives, consent: dict[str, Any]) -> None:
     """Not active, not theirs, not for this, not now, or not without exceptions: it does not cover."""
-    assert answer(incentives, sample("checkup"), consent) is Answer.NO_CONSENT
-    assert points(incentives) == (0, 0)
+    assert answer(embedded, sample("checkup"), consent) is Answer.NO_CONSENT
+    assert points(embedded) == (0, 0)
 
 
-def test_no_consent_at_all_is_none_and_a_denial_beats_a_permission(incentives: Incentives) -> None:
+def test_no_consent_at_all_is_none_and_a_denial_beats_a_permission(embedded: Incentives) -> None:
     """Silence is not agreement; who says both yes and no has said no."""
-    assert incentives.rewards.consider(sample("checkup")) == [Decision("preventive-visit", Answer.NO_CONSENT)]
+    assert embedded.rewards.consider(sample("checkup")) == [Decision("preventive-visit", Answer.NO_CONSENT)]
     denial = sample("consent", id="denial", provision={**sample("consent")["provision"], "type": "deny"})
-    assert answer(incentives, sample("checkup"), sample("consent"), denial) is Answer.NO_CONSENT
+    assert answer(embedded, sample("checkup"), sample("consent"), denial) is Answer.NO_CONSENT
 
 
-def test_a_withdrawn_consent_stops_earning_and_takes_nothing(incentives: Incentives) -> None:
+def test_a_withdrawn_consent_stops_earning_and_takes_nothing(embedded: Incentives) -> None:
     """What was earned with consent stays, also when its event comes by again; nothing new is earned."""
-    assert answer(incentives, sample("checkup")) is Answer.GRANTED
+    assert answer(embedded, sample("checkup")) is Answer.GRANTED
     withdrawn = sample("consent", status="inactive", version=2)
-    assert answer(incentives, sample("immunization"), withdrawn) is Answer.NO_CONSENT
-    assert answer(incentives, sample("checkup", version=2), withdrawn) is Answer.STANDS
-    assert points(incentives) == (100, 0)
+    assert answer(embedded, sample("immunization"), withdrawn) is Answer.NO_CONSENT
+    assert answer(embedded, sample("checkup", version=2), withdrawn) is Answer.STANDS
+    assert points(embedded) == (100, 0)
 
 
-def test_what_is_no_consent_is_refused(incentives: Incentives) -> None:
+def test_what_is_no_consent_is_refused(embedded: Incentives) -> None:
     """Another resource in its place is a mistake of the caller, and nothing is granted by it."""
     with pytest.raises(RefusedError):
-        considered(incentives, sample("checkup"), sample("plan"))
-    assert points(incentives) == (0, 0)
+        considered(embedded, sample("checkup"), sample("plan"))
+    assert points(embedded) == (0, 0)
 
 
 # --- taking back ----------------------------------------------------------------------------------------
@@ -230,11 +218,11 @@ def test_a_retracted_act_gives_its_points_back(incentives: Incentives, status: s
     assert points(incentives) == (100, 0)
 
 
-def test_a_day_that_was_given_back_is_free_again(incentives: Incentives) -> None:
+def test_a_day_that_was_given_back_is_free_again(embedded: Incentives) -> None:
     """The visit was entered under a wrong id: retracted there, it counts under the right one."""
-    considered(incentives, checkup(1, "2026-01-05"))
-    considered(incentives, checkup(1, "2026-01-05", status="entered-in-error", version=2))
-    assert answer(incentives, checkup(2, "2026-01-05")) is Answer.GRANTED
+    considered(embedded, checkup(1, "2026-01-05"))
+    considered(embedded, checkup(1, "2026-01-05", status="entered-in-error", version=2))
+    assert answer(embedded, checkup(2, "2026-01-05")) is Answer.GRANTED
 
 
 def test_retracting_what_was_spent_leaves_a_debt_that_is_paid_first(incentives: Incentives) -> None:
@@ -283,13 +271,14 @@ def test_an_act_of_the_wrong_patient_moves_to_the_right_one(incentives: Incentiv
         {**sample("immunization"), "patient": {"display": "Doe"}},
         {**sample("immunization"), "subject": {"reference": "Patient/other"}},
         {**sample("checkup"), "participant": []},
+        {**sample("immunization"), "patient": {"reference": "https://ehr.example.org/fhir/Patient/example"}},
     ],
-    ids=["nobody", "a name", "two", "none"],
+    ids=["nobody", "a name", "two", "none", "another server"],
 )
-def test_an_act_of_nobody_or_of_two_is_refused(incentives: Incentives, body: dict[str, Any]) -> None:
+def test_an_act_of_nobody_or_of_two_is_refused(embedded: Incentives, body: dict[str, Any]) -> None:
     """Exactly one patient, by reference; and the refusal does not repeat what the resource says."""
     with pytest.raises(MalformedError) as refused:
-        considered(incentives, body)
+        considered(embedded, body)
     assert "Doe" not in str(refused.value)
 
 
@@ -306,15 +295,104 @@ def test_a_deleted_resource_gives_its_points_back_whenever_it_arrives(incentives
     assert points(incentives) == (0, 0)
 
 
-def test_a_version_from_the_future_cannot_hide_those_to_come(incentives: Incentives) -> None:
+def test_versions_in_any_order_and_any_number_of_times_come_to_the_same(embedded: Incentives) -> None:
+    """All orders of four versions, each told twice: the newest decides, and nothing of the way there is left."""
+    for number, order in enumerate(itertools.permutations([1, 2, 3, 4])):
+        done = number % 2 == 0
+        for version in [*order, *order]:
+            status = "fulfilled" if (version % 2 == 0) == done else "cancelled"
+            considered(embedded, sample("checkup", id=f"v{number}", status=status, version=version))
+        assert points(embedded) == ((100, 0) if done else (0, 0)), order
+        if done:
+            embedded.rewards.retract(f"Appointment/v{number}", datetime(2026, 1, 5, 8, 30, tzinfo=UTC), "5")
+        assert points(embedded) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_crash_before_or_after_a_posting_is_mended_by_telling_again(
+    incentives: Incentives, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Granted once and taken back once, wherever the process died; also where its message came again too late."""
+    change = Wallets.change
+
+    def dying(self: Wallets, *args: Any) -> Any:
+        if moment == "after":
+            change(self, *args)
+        raise SystemExit
+
+    def told_by_the_dying(body: dict[str, Any]) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Wallets, "change", dying)
+            with pytest.raises(SystemExit):
+                considered(incentives, body)
+
+    told_by_the_dying(sample("checkup"))
+    considered(incentives, sample("checkup"))
+    assert points(incentives) == (100, 0)
+    told_by_the_dying(sample("checkup", status="cancelled", version=2))
+    considered(incentives, sample("checkup"))
+    assert points(incentives) == (0, 0)
+    considered(incentives, sample("checkup", status="cancelled", version=2))
+    assert points(incentives) == (0, 0)
+    assert len(incentives.wallets.ledger.postings(0, 10)) == 2
+
+
+def test_an_act_counts_once_its_consent_is_known(incentives: Incentives) -> None:
+    """The same version, told again with the consent that was missing."""
+    assert incentives.rewards.consider(sample("checkup"))[0].answer is Answer.NO_CONSENT
+    assert answer(incentives, sample("checkup")) is Answer.GRANTED
+
+
+def test_a_version_from_the_future_cannot_hide_those_to_come(embedded: Incentives) -> None:
     """A date of change years ahead is refused, with a body and without."""
     body = sample("checkup")
     body["meta"]["lastUpdated"] = "2036-01-05T08:00:00Z"
     with pytest.raises(RefusedError):
-        considered(incentives, body)
+        considered(embedded, body)
     with pytest.raises(RefusedError):
-        incentives.rewards.retract("Appointment/example", datetime(2036, 1, 1, tzinfo=UTC), "9")
-    assert answer(incentives, sample("checkup")) is Answer.GRANTED
+        embedded.rewards.retract("Appointment/example", datetime(2036, 1, 1, tzinfo=UTC), "9")
+    assert answer(embedded, sample("checkup")) is Answer.GRANTED
+
+
+# --- trying -----------------------------------------------------------------------------------------------
+
+
+def test_a_preview_says_what_would_be_done_and_does_nothing(incentives: Incentives) -> None:
+    """Granting, standing, cooling, reversing, superseded, unmet, no consent: word for word what then happens."""
+    consents = [sample("consent")]
+    steps: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+        (sample("checkup"), []),
+        (sample("checkup"), consents),
+        (sample("checkup"), consents),
+        (checkup(7, "2026-01-04"), consents),
+        (sample("checkup-booked", id="booked"), consents),
+        (sample("checkup", version=5, patient="Patient/other"), [sample("consent", patient="Patient/other")]),
+        (sample("checkup", version=2), consents),
+        (sample("checkup", status="entered-in-error", version=6), consents),
+        (sample("encounter"), consents),
+    ]
+    for body, given in steps:
+        before = len(incentives.wallets.ledger.postings(0, 100))
+        foreseen = [incentives.rewards.preview(body, given) for _ in range(2)]
+        assert len(incentives.wallets.ledger.postings(0, 100)) == before
+        assert foreseen == [incentives.rewards.consider(body, given)] * 2
+
+
+def test_a_preview_knows_caps_and_budget_and_refuses_as_the_real_thing(
+    ledger: Ledger, isolation: Isolation, tmp_path: Path
+) -> None:
+    """The patient's cap, an empty budget, and a version that was seen with another content."""
+    folder = changed(tmp_path, points={"patient_cap": {"points": 200, "days": 365}, "budget": 350})
+    incentives = opened(ledger, isolation, folder)
+    consents = [sample("consent"), sample("consent", id="c2", patient="Patient/other")]
+    incentives.rewards.consider(sample("plan"), consents)
+    assert incentives.rewards.preview(sample("steps"), consents)[0].answer is Answer.CAPPED
+    incentives.rewards.consider(sample("goal", patient="Patient/other"), consents)
+    body = sample("dispense", patient="Patient/other")
+    assert incentives.rewards.preview(body, consents)[0].answer is Answer.BUDGET
+    with pytest.raises(KeyConflictError):
+        incentives.rewards.preview(sample("plan", title="another"), consents)
+    incentives.close()
 
 
 # --- time -----------------------------------------------------------------------------------------------
@@ -351,16 +429,16 @@ def test_a_sweep_goes_through_all_patients_in_parts(incentives: Incentives, cloc
     assert incentives.wallets.ledger.balance("rewards:test:issued:points").units == 0
 
 
-def test_an_insurer_sees_a_tier_with_consent_only(incentives: Incentives, clock: FakeClock) -> None:
+def test_an_insurer_sees_a_tier_with_consent_only(embedded: Incentives, clock: FakeClock) -> None:
     """Points of the last year that were not taken back decide; without consent nothing is said."""
     for name in ("checkup", "plan"):
-        considered(incentives, sample(name))
+        considered(embedded, sample(name))
     consents = [sample("consent")]
-    tier = incentives.rewards.discount("Patient/example", "example-life", consents)
+    tier = embedded.rewards.discount("Patient/example", "example-life", consents)
     assert (tier.points, tier.discount_basis_points) == (300, 200)
-    considered(incentives, sample("plan", status="entered-in-error", version=2))
-    assert incentives.rewards.discount("Patient/example", "example-life", consents).discount_basis_points == 0
+    considered(embedded, sample("plan", status="entered-in-error", version=2))
+    assert embedded.rewards.discount("Patient/example", "example-life", consents).discount_basis_points == 0
     with pytest.raises(RefusedError):
-        incentives.rewards.discount("Patient/example", "example-life", [])
+        embedded.rewards.discount("Patient/example", "example-life", [])
     clock.advance(timedelta(days=366).total_seconds())
-    assert incentives.rewards.discount("Patient/example", "example-life", consents).discount_basis_points == 0
+    assert embedded.rewards.discount("Patient/example", "example-life", consents).discount_basis_points == 0
