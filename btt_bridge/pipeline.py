@@ -455,7 +455,7 @@ class Pipeline:
             report.Names(earlier.study_instance_uid, service, earlier.revision)
             for earlier in self.tools.journal.find(journey.study_instance_uid)
             if earlier.revision < journey.revision
-            and any(one.kind == "SR" for one in self.tools.journal.deliveries(earlier.id, state="delivered"))
+            and any(one.kind == "SR" and one.delivered_at for one in self.tools.journal.deliveries(earlier.id))
         ]
 
     def _send_to(self, name: str, deliveries: Sequence[Delivery]) -> None:
