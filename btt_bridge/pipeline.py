@@ -350,11 +350,15 @@ class Pipeline:
             now=tools.clock.now(),
             predecessors=predecessors,
             institution=tools.settings.institution,
+            each=tools.isolation.each,
         )
-        reidentify.confirm(documents, identity, study, {names.instance("SR") for names in predecessors})
         keyed = [(f"documents/{journey.id}/{number}-{one.kind}.dcm", one) for number, one in enumerate(documents)]
-        for key, document in keyed:
-            tools.store.put(key, document.content)
+        with ThreadPoolExecutor(len(keyed)) as disk:
+            # Our own store may have them before they are confirmed; the outbox may not.
+            kept = [disk.submit(tools.store.put, key, document.content) for key, document in keyed]
+            reidentify.confirm(documents, identity, study, {names.instance("SR") for names in predecessors})
+        for one in kept:
+            one.result()
         tools.journal.enqueue(journey.id, route.destinations, keyed)
         kinds = [document.kind for document in documents]
         return _Outcome(Event.REPORTED, f"{len(documents)} documents", {"report": {"documents": kinds}})
