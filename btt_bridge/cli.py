@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
-from btt_bridge.errors import BridgeError, MappingError, UnknownError
+from btt_bridge.errors import BridgeError, UnknownError
 from btt_bridge.money import written
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def main() -> None:
     try:
         app()
     except BridgeError as problem:
-        _say(str(problem))
-        if problem.advice:
-            _say(problem.advice)
+        _complain(problem)
         sys.exit(1)
 
 
@@ -72,9 +70,7 @@ def up(settings_file: SettingsFile = None) -> None:
     from btt_bridge.supervisor import Supervisor
 
     settings = _start(settings_file)
-    problems = _mapping_problems(settings)
-    if problems:
-        raise problems[0]
+    _check_mappings(settings)
     supervisor = Supervisor(settings, settings_file)
     _until_told(supervisor.stop)
     supervisor.run()
@@ -83,14 +79,7 @@ def up(settings_file: SettingsFile = None) -> None:
 @app.command()
 def check(settings_file: SettingsFile = None) -> None:
     """Validate settings and mappings; say what is wrong with file and line."""
-    settings = config.load(settings_file)
-    problems = _mapping_problems(settings)
-    for problem in problems:
-        _say(str(problem))
-        if problem.advice:
-            _say(f"    {problem.advice}")
-    if problems:
-        raise typer.Exit(1)
+    _check_mappings(config.load(settings_file))
     _say("Settings and mappings hold.")
 
 
@@ -136,14 +125,9 @@ def resend(
     everything: Annotated[bool, typer.Option("--all", help="Also what was delivered before.")] = False,
     settings_file: SettingsFile = None,
 ) -> None:
-    """Put a study's dead letters back in the outbox."""
-    from btt_bridge.journey import Event, State
-
+    """Put a study's dead letters back in the outbox; what waits there for its next try is tried at once."""
     journal = _journal(config.load(settings_file))
-    journey = _found(journal, accession_or_uid)[-1]
-    count = journal.resend(journey.id, include_delivered=everything)
-    if count and journey.state is State.UNDELIVERED:
-        journal.advance(journey, Event.RESENT, reason="resent by hand")
+    count = journal.resend(_found(journal, accession_or_uid)[-1].id, include_delivered=everything)
     _say(f"{count} deliveries are in the outbox again.")
 
 
@@ -330,12 +314,16 @@ def _start(settings_file: Path | None, with_parent: int = 0) -> config.Settings:
     return settings
 
 
-def _mapping_problems(settings: config.Settings) -> list[MappingError]:
-    """Return everything that is wrong with the mappings, held against the services and destinations that there are."""
+def _check_mappings(settings: config.Settings) -> None:
+    """Hold the mappings against the services and destinations that there are; tell all that is wrong, and end."""
     from btt_bridge import assign, plugins, settle
 
     names = assign.Names(plugins.services().keys(), {destination.name for destination in settings.destinations})
-    return [*assign.check(settings.mappings_dir, names), *settle.check(settings.mappings_dir)]
+    problems = [*assign.check(settings.mappings_dir, names), *settle.check(settings.mappings_dir)]
+    for problem in problems:
+        _complain(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _until_told(stop: threading.Event) -> threading.Event:
@@ -372,6 +360,12 @@ def _found(journal: Journal, accession_or_uid: str) -> list[Journey]:
 
 def _say(line: str) -> None:
     typer.echo(line)
+
+
+def _complain(problem: BridgeError) -> None:
+    typer.echo(str(problem), err=True)
+    if problem.advice:
+        typer.echo(f"    {problem.advice}", err=True)
 
 
 if __name__ == "__main__":

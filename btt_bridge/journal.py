@@ -633,14 +633,30 @@ class Journal:
             )
 
     def resend(self, journey_id: int, *, include_delivered: bool = False) -> int:
-        """Put a journey's dead letters (or all its deliveries) back in the outbox; return how many."""
-        states = ["dead", "delivered"] if include_delivered else ["dead"]
+        """Let what a journey has not delivered (or all its deliveries) be tried now; return how many that are.
+
+        A journey that had come to rest goes on in the same transaction: its deliveries would wait for ever otherwise.
+        Raises ImpossibleError where the journey has nothing to send any more, or not yet.
+        """
+        states = ["dead", "waiting", *(["delivered"] if include_delivered else [])]
+        now = self.clock.now()
         with writing(self.engine) as connection:
-            return connection.execute(
+            count = connection.execute(
                 update(delivery_table)
                 .where(delivery_table.c.journey_id == journey_id, delivery_table.c.state.in_(states))
-                .values(state="waiting", attempts=0, due_at=self.clock.now(), error="", advice="")
+                .values(state="waiting", attempts=0, due_at=now, error="", advice="")
             ).rowcount
+            before = State(self._journey_row(connection, journey_id).state)
+            changed: dict[str, Any] = {"due_at": now}
+            if count and before is not State.REPORTED:
+                reason = "resent by hand"
+                after = following(before, Event.RESENT)
+                # Whoever winds it up just now must not put it to rest again.
+                changed |= {"state": after, "reason": reason, "changed_at": now, "attempts": 0, "claim": ""}
+                self._step(connection, journey_id, Event.RESENT, before, after, reason, 0.0)
+            if count:
+                connection.execute(update(journey_table).where(journey_table.c.id == journey_id).values(changed))
+        return count
 
     # --- within a transaction ---------------------------------------------------------------------------
 

@@ -68,6 +68,8 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.REPORTED, Event.UNDELIVERABLE): State.UNDELIVERED,
     (State.UNDELIVERED, Event.RESENT): State.REPORTED,
     (State.DELIVERED, Event.SETTLED): State.SETTLED,
+    # An archive that has lost what it had gets it once more; it is charged no second time.
+    (State.SETTLED, Event.RESENT): State.REPORTED,
     # A person may send a held, failed or unrouted study on; it is matched anew, for the mappings may have changed.
     (State.HELD, Event.RELEASED): State.COMPLETE,
     (State.UNROUTED, Event.RELEASED): State.COMPLETE,

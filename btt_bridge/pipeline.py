@@ -352,11 +352,15 @@ class Pipeline:
             now=tools.clock.now(),
             predecessors=predecessors,
             institution=tools.settings.institution,
+            each=tools.isolation.each,
         )
-        reidentify.confirm(documents, identity, study, {names.instance("SR") for names in predecessors})
         keyed = [(f"documents/{journey.id}/{number}-{one.kind}.dcm", one) for number, one in enumerate(documents)]
-        for key, document in keyed:
-            tools.store.put(key, document.content)
+        with ThreadPoolExecutor(len(keyed)) as disk:
+            # Our own store may have them before they are confirmed; the outbox may not.
+            kept = [disk.submit(tools.store.put, key, document.content) for key, document in keyed]
+            reidentify.confirm(documents, identity, study, {names.instance("SR") for names in predecessors})
+        for one in kept:
+            one.result()
         tools.journal.enqueue(journey.id, route.destinations, keyed)
         kinds = [document.kind for document in documents]
         return _Outcome(Event.REPORTED, f"{len(documents)} documents", {"report": {"documents": kinds}})
@@ -465,7 +469,7 @@ class Pipeline:
             report.Names(earlier.study_instance_uid, service, earlier.revision)
             for earlier in self.tools.journal.find(journey.study_instance_uid)
             if earlier.revision < journey.revision
-            and any(one.kind == "SR" for one in self.tools.journal.deliveries(earlier.id, state="delivered"))
+            and any(one.kind == "SR" and one.delivered_at for one in self.tools.journal.deliveries(earlier.id))
         ]
 
     def _send_to(self, name: str, deliveries: Sequence[Delivery]) -> None:

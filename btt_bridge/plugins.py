@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -26,8 +26,10 @@ class Service(Protocol):
     def operations(self, voxels: int) -> int:
         """Estimate the model operations for an input of so many voxels; the price is made from it."""
 
-    def run(self, instances: Sequence[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
+    def run(self, instances: Iterable[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
         """Compute on de-identified DICOM files, in any order and never on a disk; note seconds by step in `timings`.
+
+        They are opened while they are read, once: reading each as it comes hides what opening them takes.
 
         Raises a BridgeError, with a text free of content, for input that it does not take.
         """

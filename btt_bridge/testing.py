@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -118,7 +118,7 @@ class CountingService:
     def operations(self, voxels: int) -> int:
         return voxels
 
-    def run(self, instances: Sequence[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
+    def run(self, instances: Iterable[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
         timings["run"] = 0.0
-        count = Measurement(Code("118523008", "SCT", "Number of images"), float(len(instances)), "1")
+        count = Measurement(Code("118523008", "SCT", "Number of images"), float(sum(1 for _ in instances)), "1")
         return Result(self.name, self.version, "", (), 0, 0, (count,), (), ())

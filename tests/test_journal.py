@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from btt_bridge.journal import Journal, StaleError
-from btt_bridge.journey import Event, State
+from btt_bridge.journey import Event, ImpossibleError, State
 from btt_bridge.records import Arrival, Document, Header
 from btt_bridge.testing import FakeClock
+
+_TO_REPORTED = (
+    Event.COMPLETED, Event.MATCHED, Event.STRIPPED, Event.OFFERED, Event.COMPUTED, Event.ACCEPTED, Event.RESTORED,
+    Event.REPORTED,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -123,6 +128,7 @@ def test_a_journey_at_rest_is_not_due(journal: Journal, clock: FakeClock) -> Non
 def test_the_outbox_counts_tries_and_keeps_dead_letters(journal: Journal, clock: FakeClock) -> None:
     """A transient failure waits, a permanent one is a dead letter with advice, and both can be resent."""
     journey = arrive(journal, clock, 1)
+    walk(journal, journey, *_TO_REPORTED)
     documents = [("a", Document("1.9", "1.2", "SR", b"x")), ("b", Document("1.8", "1.2", "SC", b"x"))]
     journal.enqueue(journey, ["pacs"], documents)
     journal.enqueue(journey, ["pacs"], documents)
@@ -133,9 +139,49 @@ def test_the_outbox_counts_tries_and_keeps_dead_letters(journal: Journal, clock:
         ("dead", 1, "add the AE title"),
         ("waiting", 1, ""),
     ]
-    assert journal.resend(journey) == 1
+    assert journal.resend(journey) == 2
+    assert {(d.state, d.attempts, d.due_at) for d in journal.deliveries(journey)} == {("waiting", 0, clock.now())}
     journal.record_delivered(first.id)
     assert journal.counts()["delivery"] == {"delivered": 1, "waiting": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "delivered", "everything"),
+    [((Event.UNDELIVERABLE,), False, False), ((Event.DELIVERED, Event.SETTLED), True, True)],
+)
+def test_what_is_resent_takes_its_journey_along(
+    journal: Journal, clock: FakeClock, events: tuple[Event, ...], delivered: bool, everything: bool
+) -> None:
+    """A study at rest goes on in the same commit, also while it is being wound up, and is due at once."""
+    journey = arrive(journal, clock, 1)
+    walk(journal, journey, *_TO_REPORTED)
+    journal.enqueue(journey, ["pacs"], [("a", Document("1.9", "1.2", "SR", b"x"))])
+    (delivery,) = journal.deliveries(journey)
+    if delivered:
+        journal.record_delivered(delivery.id)
+        assert journal.resend(journey) == 0, "what was delivered is resent only where that is asked for"
+    else:
+        journal.record_undelivered(delivery.id, "refused", "", None)
+    walk(journal, journey, *events)
+    winding_up = journal.claim(journey, 15)
+    assert winding_up
+    assert journal.resend(journey, include_delivered=everything) == 1
+    journal.release(journey, winding_up, due_at=None)
+    after = journal.journey(journey)
+    assert (after.state, after.due_at) == (State.REPORTED, clock.now())
+    assert journal.steps(journey)[-1].event == Event.RESENT
+
+
+def test_a_superseded_study_is_not_resent(journal: Journal, clock: FakeClock) -> None:
+    """Its successor has taken its place; what it once delivered stays as it is."""
+    journey = arrive(journal, clock, 1)
+    walk(journal, journey, *_TO_REPORTED)
+    journal.enqueue(journey, ["pacs"], [("a", Document("1.9", "1.2", "SR", b"x"))])
+    journal.record_delivered(journal.deliveries(journey)[0].id)
+    arrive(journal, clock, 2)
+    with pytest.raises(ImpossibleError):
+        journal.resend(journey, include_delivered=True)
+    assert [one.state for one in journal.deliveries(journey)] == ["delivered"]
 
 
 def test_an_order_says_what_to_expect(journal: Journal) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from io import BytesIO
+from queue import Queue
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -115,6 +116,7 @@ class Door:
         entity.add_supported_context(VERIFICATION)
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._on_connection),
+            (evt.EVT_CONN_CLOSE, self._on_connection_lost),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_SOP_COMMON, self._on_sop_common),
             (evt.EVT_C_STORE, self._on_c_store),
@@ -152,6 +154,15 @@ class Door:
     def _on_connection(self, event: evt.Event) -> None:
         if self._fast:
             Lane.adopt(event.assoc, self._intake, self._admission, self._settings.pdu_bytes_max)
+
+    def _on_connection_lost(self, event: evt.Event) -> None:
+        """Let go of a connection that never asked for anything, as those of monitors do.
+
+        Its association would wait for the request until its time is over, and hold a place so long.
+        """
+        if event.assoc.requestor.primitive is None:
+            waiting: Queue[Any] = event.assoc.dul.to_user_queue
+            waiting.put(None)
 
     def _on_requested(self, event: evt.Event) -> None:
         assoc = event.assoc

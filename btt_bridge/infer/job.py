@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import SimpleQueue
 
 from btt_bridge import parcel, plugins, result
 from btt_bridge.errors import SealBrokenError, TooLargeError
@@ -43,24 +45,56 @@ class Done:
     timings: dict[str, float]
 
 
+class _Opening:
+    """The contents of a parcel, once, opened by a thread that runs ahead of whoever reads them."""
+
+    def __init__(self, members: Iterator[tuple[str, bytearray]], beside: Executor) -> None:
+        #: How long the reader had to wait; its own timings hold these seconds too.
+        self.waited_seconds = 0.0
+        self._members = members
+        self._opened: SimpleQueue[bytearray | None] = SimpleQueue()
+        self._end = beside.submit(self._open)
+
+    def _open(self) -> None:
+        try:
+            for _, content in self._members:
+                self._opened.put(content)
+        finally:
+            self._opened.put(None)
+
+    def __iter__(self) -> Iterator[bytearray]:
+        while True:
+            started = time.perf_counter()
+            content = self._opened.get()
+            self.waited_seconds += time.perf_counter() - started
+            if content is None:
+                self.finish()
+                return
+            yield content
+
+    def finish(self) -> None:
+        """Raise SealBrokenError or TooLargeError unless the parcel was whole: nothing of any other may be told."""
+        self._end.result()
+
+
 def work(job: Job) -> Done:
     """Do the job; raise SealBrokenError for a parcel that is not the one promised, or what the service raises."""
     service = plugins.service(job.offer.service)
-    started_at, started = datetime.now(UTC), time.perf_counter()
+    started_at = datetime.now(UTC)
     timings: dict[str, float] = {}
     shelf = parcel.Shelf(job.shelf_url)
     digest = job.offer.parcel_digest
     if (shelf.size(digest) or 0) > job.bytes_max:
         raise TooLargeError("the parcel is larger than this node takes")
-    with ThreadPoolExecutor(1) as beside, shelf.open(digest) as file, shelf.open(digest) as again:
-        # The seal vouches for every byte that is opened. The digest is what the receipt will say of the parcel, and
-        # is computed beside the work.
+    with ThreadPoolExecutor(2) as beside, shelf.open(digest) as file, shelf.open(digest) as again:
+        # The seal vouches for every byte that is opened. The digest is what the receipt will say of the parcel. Both
+        # are worked on beside the service.
+        opening = _Opening(parcel.members(file, job.key, bytes_max=job.bytes_max), beside)
         proof = beside.submit(parcel.digest_of, again)
-        instances = [content for _, content in parcel.members(file, job.key, bytes_max=job.bytes_max)]
-        timings["open"] = time.perf_counter() - started
         set_threads(job.device, job.threads)
-        found = service.run(instances, job.device, timings)
-        instances.clear()
+        found = service.run(opening, job.device, timings)
+        opening.finish()
+        timings["open"] = opening.waited_seconds
         if proof.result() != digest:
             raise SealBrokenError("the parcel's digest is not the one that was promised")
     started = time.perf_counter()

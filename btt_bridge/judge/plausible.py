@@ -30,8 +30,6 @@ LUNG_RATIO_MAX, LUNG_ML_MAX = 0.05, 20.0
 #: Slices nearer than this along their normal are at one place.
 SAME_PLACE_MM = 1e-3
 
-_BITS_SET = np.array([value.bit_count() for value in range(256)], np.uint8)
-
 
 @dataclass(frozen=True)
 class _Stack:
@@ -143,7 +141,7 @@ def _check_lung_volume(result: Result, stack: _Stack) -> None:
     first = next(iter(stack.images.values()), None)
     if len(stated) != 1 or len(masks) != 1 or first is None or first.spacing is None:
         return
-    voxels = int(_BITS_SET[masks[0].bits].sum(dtype=np.int64))
+    voxels = int(np.bitwise_count(masks[0].bits).sum(dtype=np.int64))
     volume_ml = voxels * first.spacing[0] * first.spacing[1] * stack.step_mm / 1000
     if abs(stated[0] - volume_ml) > LUNG_RATIO_MAX * volume_ml + LUNG_ML_MAX:
         raise ResultRefusedError("the lung volume is not that of the lung mask")

@@ -36,8 +36,9 @@ def confirm(
         *(series.series_instance_uid for series in study.series),
         *(instance.arrival.sop_instance_uid for instance in study.instances),
     }  # fmt: skip
+    outgoing = frozenset(uid.encode() for uid in identity.uids.values())
     for document in documents:
-        _confirm_nothing_outside(document, identity)
+        _confirm_nothing_outside(document, identity, outgoing)
         source = _read(document)
         _confirm_patient(document, source, identity, study)
         _confirm_uids(document, source, known)
@@ -50,10 +51,9 @@ def _read(document: Document) -> Source:
         raise UnmappedIdentityError(f"the {document.kind} that was written cannot be read back") from None
 
 
-def _confirm_nothing_outside(document: Document, identity: Identity) -> None:
+def _confirm_nothing_outside(document: Document, identity: Identity, outgoing: frozenset[bytes]) -> None:
     """Search the bytes, whatever they are part of, for any name that the study had outside."""
-    outgoing = {uid.encode() for uid in identity.uids.values()}
-    if any(found in outgoing for found in _outgoing_uids(document.content)):
+    if not outgoing.isdisjoint(_outgoing_uids(document.content)):
         raise UnmappedIdentityError(f"an outgoing UID is still in the {document.kind}")
     pseudonym = identity.pseudonym
     for name in {pseudonym.patient_id, pseudonym.patient_name, pseudonym.patient_name.partition("^")[2]} - {""}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -33,21 +33,48 @@ _DIRECTIONS = (("L", "R"), ("P", "A"), ("H", "F"))  # of the axes of the patient
 _Canvas = ImageDraw.ImageDraw
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """One slice to be shown, with what was found on it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketch:
+    """One slice to be shown, with all that its picture needs: small enough to be drawn in another process."""
 
+    #: Without the bits of masks, and without the other images.
+    draft: Draft
+    number: int
     image: Image
     place: int
     findings: tuple[Finding, ...]
+    #: The packed bits of each organ on this slice.
+    organs: tuple[NDArray[np.uint8], ...]
+    #: Center and width; empty where the pixels decide.
+    window: tuple[float, ...]
 
 
-def secondary_captures(draft: Draft, pictures_max: int) -> list[Document]:
-    """Draw the slices with the highest scores, or the one in the middle where nothing was found.
+def sketches(draft: Draft, pictures_max: int) -> list[Sketch]:
+    """Choose the slices with the highest scores, or the one in the middle where nothing was found.
 
     A result that names no slices has no pictures.
     """
-    return [_capture(draft, shown, number) for number, shown in enumerate(_chosen(draft, pictures_max), 1)]
+    places = {sop_instance_uid: place for place, sop_instance_uid in enumerate(draft.result.slices)}
+    by_slice: dict[str, list[Finding]] = {}
+    for finding in sorted(draft.result.findings, key=lambda finding: -finding.score):
+        by_slice.setdefault(finding.sop_instance_uid, []).append(finding)
+    middle = draft.result.slices[len(places) // 2 :][:1]
+    chosen = (list(by_slice.items()) or [(uid, []) for uid in middle])[:pictures_max]
+    shown = [(draft.image(uid), places[uid], findings) for uid, findings in chosen]
+    shown.sort(key=lambda one: -one[1])
+    light = _light(draft)
+    site = (draft.site.scheme, draft.site.value) if draft.site else ("", "")
+    window = _WINDOWS.get(site) or draft.sources.window
+    return [
+        Sketch(light, number, image, place, tuple(findings), tuple(one.bits[place] for one in draft.organs), window)
+        for number, (image, place, findings) in enumerate(shown, 1)
+    ]
+
+
+def _light(draft: Draft) -> Draft:
+    """Return a draft that says the same of patient, study and equipment, without what weighs."""
+    masks = tuple(replace(mask, bits=None) for mask in draft.result.masks)
+    return replace(draft, result=replace(draft.result, masks=masks), sources=replace(draft.sources, images={}))
 
 
 def picture(content: bytes) -> bytes:
@@ -57,20 +84,10 @@ def picture(content: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _chosen(draft: Draft, pictures_max: int) -> list[_Slice]:
-    places = {sop_instance_uid: place for place, sop_instance_uid in enumerate(draft.result.slices)}
-    by_slice: dict[str, list[Finding]] = {}
-    for finding in sorted(draft.result.findings, key=lambda finding: -finding.score):
-        by_slice.setdefault(finding.sop_instance_uid, []).append(finding)
-    middle = draft.result.slices[len(places) // 2 :][:1]
-    chosen = (list(by_slice.items()) or [(uid, []) for uid in middle])[:pictures_max]
-    shown = [_Slice(draft.image(uid), places[uid], tuple(findings)) for uid, findings in chosen]
-    return sorted(shown, key=lambda one: -one.place)
-
-
-def _capture(draft: Draft, shown: _Slice, number: int) -> Document:
-    pixels = np.asarray(_drawn(draft, shown))
-    ds = draft.image_dataset("SC", SecondaryCaptureImageStorage, number)
+def secondary_capture(shown: Sketch) -> Document:
+    """Draw one picture; raise MalformedError where the pixels of its image cannot be read."""
+    pixels = np.asarray(_drawn(shown))
+    ds = shown.draft.image_dataset("SC", SecondaryCaptureImageStorage, shown.number)
     ds.ImageType = ["DERIVED", "SECONDARY"]
     if "BodyPartExamined" not in ds:
         ds.Laterality = ""  # type 2C (PS3.3 C.7.3.1): unknown, as long as nobody says that the part is not paired
@@ -110,11 +127,12 @@ def _direction(cosines: Sequence[float]) -> str:
 # --- drawing --------------------------------------------------------------------------------------------
 
 
-def _drawn(draft: Draft, shown: _Slice) -> Picture.Image:
-    gray = _gray(draft, shown.image)
+def _drawn(shown: Sketch) -> Picture.Image:
+    draft = shown.draft
+    gray = _gray(shown)
     canvas = np.repeat(gray[:, :, None], 3, axis=2)
-    for organ in draft.organs:
-        canvas[_edge(organ.bits[shown.place], draft.result.columns)] = _CYAN
+    for bits in shown.organs:
+        canvas[_edge(bits, draft.result.columns)] = _CYAN
     scale = -(-_SIDE_PX_MIN // min(gray.shape))
     drawn = Picture.fromarray(canvas)
     if scale > 1:
@@ -128,17 +146,17 @@ def _drawn(draft: Draft, shown: _Slice) -> Picture.Image:
     return drawn
 
 
-def _gray(draft: Draft, image: Image) -> NDArray[np.uint8]:
-    """Decode one image and window it to 8 bits."""
+def _gray(shown: Sketch) -> NDArray[np.uint8]:
+    """Decode the image and window it to 8 bits."""
+    result = shown.draft.result
     try:
-        ds = dcmread(image.path)
+        ds = dcmread(shown.image.path)
         values = apply_rescale(pixel_array(ds), ds)
     except (EOFError, OSError, ValueError, AttributeError, KeyError, RuntimeError, NotImplementedError):
         raise MalformedError("the pixels of a source image cannot be read") from None
-    if values.shape != (draft.result.rows, draft.result.columns):
+    if values.shape != (result.rows, result.columns):
         raise MalformedError("a source image is not of the size that the result says")
-    site = (draft.site.scheme, draft.site.value) if draft.site else ("", "")
-    center, width = _WINDOWS.get(site) or draft.sources.window or _full_window(values)
+    center, width = shown.window or _full_window(values)
     inverted = ds.get("PhotometricInterpretation") == "MONOCHROME1"
     gray = (np.clip((values - center) / width + 0.5, 0, 1) * 255).astype(np.uint8)
     return 255 - gray if inverted else gray
@@ -172,7 +190,7 @@ def _draw_finding(pen: _Canvas, finding: Finding, spacing: tuple[float, ...], sc
     _write(pen, (max(left, 0), min(max(row - 8, 0), pen.im.size[1] - 18)), label, _YELLOW)
 
 
-def _draw_text(pen: _Canvas, draft: Draft, shown: _Slice) -> None:
+def _draw_text(pen: _Canvas, draft: Draft, shown: Sketch) -> None:
     width, height = pen.im.size
     _write(pen, (6, 4), NOTICE, _YELLOW, 18)
     found = len(draft.result.findings)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
+from btt_bridge.errors import BridgeError
 from btt_bridge.records import Document, Receipt, Result, Study
 from btt_bridge.report.draft import Draft
 from btt_bridge.report.names import Names
-from btt_bridge.report.secondary_capture import secondary_captures
+from btt_bridge.report.secondary_capture import Sketch, secondary_capture, sketches
 from btt_bridge.report.segmentation import segmentation
 from btt_bridge.report.sources import Sources, read
 from btt_bridge.report.structured_report import structured_report, warm
+
+#: Calls a function for each item; see `write`.
+Each = Callable[[Callable[[Sketch], Document], Sequence[Sketch]], Sequence[Document | BridgeError]]
+
+
+def in_turn(function: Callable[[Sketch], Document], items: Sequence[Sketch]) -> Sequence[Document | BridgeError]:
+    """Call a function for each item, here and now."""
+    return [function(item) for item in items]
 
 
 def prepare(study: Study, series_instance_uid: str, spool_dir: Path) -> Sources:
@@ -34,8 +44,12 @@ def write(
     predecessors: Sequence[Names] = (),
     institution: str = "",
     pictures_max: int = 4,
+    each: Each = in_turn,
 ) -> list[Document]:
     """Write the report of one revision: the SR first, then the SEG where there is a mask, then the pictures.
+
+    `each` calls a function for each item of a list and returns its answers, or the errors that it met, in order: in
+    processes of their own, the pictures are drawn beside the rest, and an image that kills its decoder kills no more.
 
     `result` carries original UIDs. `predecessors` are earlier reports on this study that were delivered and that
     this one replaces. The same arguments give the same bytes; another `now` changes dates and times alone.
@@ -43,9 +57,12 @@ def write(
     """
     names = Names(sources.study_instance_uid, result.service, revision)
     draft = Draft(result, receipt, sources, names, sources.local(now), institution)
-    segments = segmentation(draft)
-    return [
-        structured_report(draft, predecessors),
-        *([segments] if segments else []),
-        *secondary_captures(draft, pictures_max),
-    ]
+    with ThreadPoolExecutor(1) as beside:
+        drawing = beside.submit(each, secondary_capture, sketches(draft, pictures_max))
+        segments = segmentation(draft)
+        documents = [structured_report(draft, predecessors), *([segments] if segments else [])]
+    for picture in drawing.result():
+        if isinstance(picture, BridgeError):
+            raise picture
+        documents.append(picture)
+    return documents

@@ -213,6 +213,16 @@ def test_connections_that_say_nothing_are_limited_too(start: Start, way: str) ->
             connection.close()
 
 
+def test_connections_that_close_without_a_word_hold_no_place(start: Start, way: str) -> None:
+    """A monitor that only sees whether the port answers, often, keeps nobody out and does not delay a stop."""
+    listener = start(associations_max=1, idle_seconds_max=3600, stop_seconds=300)
+    for _ in range(100):
+        socket.create_connection(("127.0.0.1", listener.port), timeout=10).close()
+    wait_until(lambda: dcmtk.echoscu(listener.port).returncode == 0, "an honest peer to get in")
+    socket.create_connection(("127.0.0.1", listener.port), timeout=10).close()
+    listener.stop()
+
+
 def test_the_same_object_again_is_success_and_one_copy(start: Start, way: str) -> None:
     """Same bytes: 0x0000 and one file. Other bytes: 0x0000, kept, flagged, the first still in use."""
     listener = start()

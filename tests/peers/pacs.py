@@ -35,6 +35,10 @@ class Orthanc:
         """POST JSON and return the JSON that answers."""
         return self._call("POST", path, json=body).json()
 
+    def delete(self, path: str) -> None:
+        """DELETE a resource."""
+        self._call("DELETE", path)
+
     def know(self, name: str, ae_title: str, port: int) -> None:
         """Add a modality on 127.0.0.1, so that Orthanc sends to it and answers its queries."""
         self._call("PUT", f"/modalities/{name}", json={"AET": ae_title, "Host": "127.0.0.1", "Port": port})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ class CtLung:
         """Estimate multiplications and additions: banded matrices for resampling and the blob filter dominate."""
         return 1500 * voxels
 
-    def run(self, instances: Sequence[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
+    def run(self, instances: Iterable[bytes | bytearray], device: str, timings: dict[str, float]) -> Result:
         """Analyze one series, given as DICOM files in any order."""
         started = time.perf_counter()
         from btt_bridge.infer.ct_lung.series import read

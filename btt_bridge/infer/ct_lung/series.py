@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Volume:
         return float(point[0]), float(point[1]), float(point[2])
 
 
-def read(instances: Sequence[bytes | bytearray]) -> Volume:
+def read(instances: Iterable[bytes | bytearray]) -> Volume:
     """Read one axial CT series; raise MalformedError that says what is not as it must be."""
     images = [image for content in instances if not _is_localizer(image := _parsed(content))]
     if not SLICES_MIN <= len(images) <= SLICES_MAX:
