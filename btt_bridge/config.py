@@ -16,6 +16,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from btt_bridge.errors import ConfigurationError
 from btt_bridge.records import Tier
 
+#: The sink that every bridge has; its file is `settle.events_path`.
+FILE_SINK = "file"
+
 
 class Section(BaseModel):
     """A group of settings; an unknown name is an error, for a typo must not become a default."""
@@ -207,6 +210,26 @@ class Send(Section):
     timeout_seconds: float = Field(default=30, gt=0, description="Time limit of connect, association and response.")
 
 
+class Sink(Section):
+    """Somebody who is told what happens in the ledger."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="Its name; its place in the outbox is kept under it.")
+    kind: str = Field(min_length=1, max_length=40, description="What it is: `file`, `webhook`, `amqp` or a plugin's.")
+    place: str = Field(min_length=1, description="Path of the file, or URL of the webhook or of the broker.")
+    types: tuple[str, ...] = Field(default=(), description="Beginnings of the event types it gets; all by default.")
+    token_file: str = Field(
+        default="", description="File with the webhook's bearer token or the broker's password; read at each connect."
+    )
+    exchange: str = Field(
+        default="btt.events", min_length=1, max_length=127, description="Topic exchange at an AMQP broker."
+    )
+    timeout_seconds: float = Field(default=10, gt=0, le=300, description="Time limit of a connect and of an answer.")
+    backoff_seconds_max: float = Field(
+        default=300, ge=1, le=86400, description="Longest pause between two tries; the first is a second."
+    )
+    plain: bool = Field(default=False, description="Allow a URL without TLS that leads off this machine.")
+
+
 class Settle(Section):
     """The accounts."""
 
@@ -221,6 +244,18 @@ class Settle(Section):
         default=3600, ge=0, description="How long money stays held after an offer's deadline, for a late delivery."
     )
     events_path: str = Field(default="", description="File that gets signed events; under the data folder by default.")
+    sinks: tuple[Sink, ...] = Field(default=(), description="Who else is told of events, each at its own pace.")
+    batch_seconds: float = Field(
+        default=3600, ge=0, le=86400, description="Time between two signed settlement batches; 0 closes none by itself."
+    )
+
+    @field_validator("sinks")
+    @classmethod
+    def _named_once(cls, value: tuple[Sink, ...]) -> tuple[Sink, ...]:
+        names = [FILE_SINK, *(sink.name for sink in value)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sinks have names of their own, and `{FILE_SINK}` is the file that is always written")
+        return value
 
 
 class Web(Section):

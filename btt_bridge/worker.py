@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from datetime import timedelta
 
 import uvicorn
 
@@ -17,7 +17,7 @@ from btt_bridge.dispatch import Change, Dispatcher, Watch
 from btt_bridge.doorbell import Doorbell
 from btt_bridge.isolate import Isolation
 from btt_bridge.journal import Journal
-from btt_bridge.ledger import Ledger
+from btt_bridge.ledger import Ledger, batches
 from btt_bridge.parcel import Shelf
 from btt_bridge.pipeline import Pipeline, Tools
 from btt_bridge.preparation import Preparations
@@ -30,7 +30,6 @@ _log = log.logger("worker")
 
 _QUEUE = "bridge"
 _DUE_MAX = 256
-_EVENTS_MAX = 1000
 #: What children read and strip with; imported once, before they are forked.
 _PRELOAD = ("btt_bridge.pipeline",)
 
@@ -135,6 +134,7 @@ class Worker:
         watch.start()
         stack.callback(watch.stop)
         stack.enter_context(self._reaper())
+        stack.enter_context(settle.telling(settings, self.ledger, Signer.load(settings.keys_dir / "bridge.key")))
 
     def _rung(self, kind: str, subject: str) -> None:
         if kind == "arrived":
@@ -160,9 +160,8 @@ class Worker:
             thread.join()
 
     def _reap(self, stop: threading.Event) -> None:
-        settings = self.settings
-        sink = settle.FileSink(Path(settings.under_data(settings.settle.events_path, "events.jsonl")))
-        signer, source = Signer.load(settings.keys_dir / "bridge.key"), f"/bridges/{settings.dispatch.bridge_id}"
+        settings, every = self.settings, timedelta(seconds=self.settings.settle.batch_seconds)
+        signer = Signer.load(settings.keys_dir / "bridge.key")
         while not stop.wait(settings.reap_seconds):
             try:
                 if self.journal.unread(1):
@@ -170,7 +169,8 @@ class Worker:
                 for journey_id in self.journal.due(_DUE_MAX):
                     self._bell.ring("journey", str(journey_id))
                 self.billing.expire()
-                settle.drain(self.ledger, sink, signer, name="file", source=source, limit=_EVENTS_MAX)
+                if every:
+                    batches.close_due(self.ledger, signer, every)
             except Exception:
                 # A database that is away comes back; the reaper must be there then.
                 _log.warning("the reaper met a problem", exc_info=True)

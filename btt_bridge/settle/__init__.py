@@ -13,10 +13,26 @@ from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import prices, splits
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
-from btt_bridge.settle.outbox import FileSink, drain
+from btt_bridge.settle.outbox import drain
 from btt_bridge.settle.prices import Facts
+from btt_bridge.settle.sinks import FileSink
+from btt_bridge.settle.subscriptions import Subscription, rows, telling
 
-__all__ = ["Billing", "Cause", "Facts", "FileSink", "Standing", "State", "check", "drain", "history", "open_billing"]
+__all__ = [
+    "Billing",
+    "Cause",
+    "Facts",
+    "FileSink",
+    "Standing",
+    "State",
+    "Subscription",
+    "check",
+    "drain",
+    "history",
+    "open_billing",
+    "rows",
+    "telling",
+]
 
 
 def check(folder: Path) -> list[MappingError]:
