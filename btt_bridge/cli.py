@@ -14,12 +14,13 @@ import typer
 from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
-from btt_bridge.errors import BridgeError, UnknownError
+from btt_bridge.errors import BridgeError, RefusedError, UnknownError
 from btt_bridge.money import written
 
 if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
     from btt_bridge.ledger import Ledger
+    from btt_bridge.signing import Signer
 
 _PARTS = ("assets", "billing", "payfi", "rewards", "token")
 
@@ -242,6 +243,83 @@ def ledger_export(
     writers[form](_ledger(config.load(settings_file)), sys.stdout)
 
 
+@ledger_app.command("close")
+def ledger_close(settings_file: SettingsFile = None) -> None:
+    """Seal every transfer since the last settlement batch under one signed Merkle root."""
+    from btt_bridge.ledger import batches
+
+    settings = config.load(settings_file)
+    batch = batches.close(_ledger(settings), _signer(settings))
+    if batch is None:
+        _say("There is nothing new to seal.")
+    else:
+        _say(f"batch {batch.id}: transfers {batch.first_transfer} to {batch.last_transfer}; root {batch.root.hex()}")
+
+
+@ledger_app.command("prove")
+def ledger_prove(transfer: int, settings_file: SettingsFile = None) -> None:
+    """Print the proof, as JSON, that a transfer is in a settlement batch."""
+    from btt_bridge.ledger import batches
+
+    proof = batches.prove(_ledger(config.load(settings_file)), transfer)
+    typer.echo(json.dumps(batches.written(proof), indent=2))
+
+
+@ledger_app.command("check-proof")
+def ledger_check_proof(
+    file: Annotated[Path, typer.Argument(help="What `prove` printed.")],
+    key: Annotated[str, typer.Option(help="Public key of the bridge that signed, hex, as `key` prints it.")],
+) -> None:
+    """Check a proof with nothing but the signer's public key; exit status 1 where it proves nothing."""
+    from btt_bridge.ledger import batches
+
+    try:
+        body = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UnknownError("there is no JSON to read in this file") from None
+    proof = batches.read(body, key)
+    _say(f"Transfer {proof.transfer}, with hash {proof.leaf.hex()}, is in batch {proof.batch.id}.")
+
+
+@ledger_app.command("sinks")
+def ledger_sinks(settings_file: SettingsFile = None) -> None:
+    """Print how far each sink has been told, and what holds it up."""
+    from btt_bridge import settle
+
+    settings = config.load(settings_file)
+    ledger = _ledger(settings)
+    hindrances, end = ledger.hindrances(), ledger.end_of_outbox()
+    for row in settle.rows(settings):
+        _say(f"{row.name:<20} {row.kind:<8} position {ledger.position(row.name)} of {end}")
+        if found := hindrances.get(row.name):
+            state = "stopped" if found.stopped else "waiting"
+            advice = f"; {found.advice}" if found.advice else ""
+            _say(f"    {state} since {found.since:%Y-%m-%d %H:%M:%S}: {found.reason}{advice}")
+
+
+@ledger_app.command("replay")
+def ledger_replay(
+    sink: Annotated[str, typer.Argument(help="Name of the sink.")],
+    position: Annotated[
+        int | None, typer.Option("--from", min=0, help="Tell again what follows this position; 0 is everything.")
+    ] = None,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Let a sink that stopped go on, from where it is or from another position."""
+    from btt_bridge import settle
+
+    settings = config.load(settings_file)
+    if sink not in {row.name for row in settle.rows(settings)}:
+        raise UnknownError("no sink has this name", advice="`btt-bridge ledger sinks` prints them")
+    ledger = _ledger(settings)
+    if position is not None:
+        if position > (end := ledger.end_of_outbox()):
+            raise RefusedError(f"the outbox ends at {end}: from beyond it, events would be passed over")
+        ledger.set_position(sink, position)
+    ledger.unhinder(sink)
+    _say(f"{sink} goes on from position {ledger.position(sink)}.")
+
+
 # --- the processes that `up` keeps alive ----------------------------------------------------------------
 
 
@@ -346,9 +424,13 @@ def _ledger(settings: config.Settings) -> Ledger:
 
 
 def _public_key(settings: config.Settings) -> str:
+    return _signer(settings).public
+
+
+def _signer(settings: config.Settings) -> Signer:
     from btt_bridge.signing import Signer
 
-    return Signer.load(settings.keys_dir / "bridge.key").public
+    return Signer.load(settings.keys_dir / "bridge.key")
 
 
 def _found(journal: Journal, accession_or_uid: str) -> list[Journey]:

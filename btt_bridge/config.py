@@ -20,6 +20,9 @@ from btt_bridge.records import Tier
 #: An HL7 v2 application and its facility, without separators in their names.
 _APPLICATION = r"^[^|^~\\&\r\n]{1,40}\^[^|^~\\&\r\n]{1,40}$"
 
+#: The sink that every bridge has; its file is `settle.events_path`.
+FILE_SINK = "file"
+
 
 class Section(BaseModel):
     """A group of settings; an unknown name is an error, for a typo must not become a default."""
@@ -211,6 +214,26 @@ class Send(Section):
     timeout_seconds: float = Field(default=30, gt=0, description="Time limit of connect, association and response.")
 
 
+class Sink(Section):
+    """Somebody who is told what happens in the ledger."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="Its name; its place in the outbox is kept under it.")
+    kind: str = Field(min_length=1, max_length=40, description="What it is: `file`, `webhook`, `amqp` or a plugin's.")
+    place: str = Field(min_length=1, description="Path of the file, or URL of the webhook or of the broker.")
+    types: tuple[str, ...] = Field(default=(), description="Beginnings of the event types it gets; all by default.")
+    token_file: str = Field(
+        default="", description="File with the webhook's bearer token or the broker's password; read at each connect."
+    )
+    exchange: str = Field(
+        default="btt.events", min_length=1, max_length=127, description="Topic exchange at an AMQP broker."
+    )
+    timeout_seconds: float = Field(default=10, gt=0, le=300, description="Time limit of a connect and of an answer.")
+    backoff_seconds_max: float = Field(
+        default=300, ge=1, le=86400, description="Longest pause between two tries; the first is a second."
+    )
+    plain: bool = Field(default=False, description="Allow a URL without TLS that leads off this machine.")
+
+
 class Settle(Section):
     """The accounts."""
 
@@ -225,6 +248,10 @@ class Settle(Section):
         default=3600, ge=0, description="How long money stays held after an offer's deadline, for a late delivery."
     )
     events_path: str = Field(default="", description="File that gets signed events; under the data folder by default.")
+    sinks: tuple[Sink, ...] = Field(default=(), description="Who else is told of events, each at its own pace.")
+    batch_seconds: float = Field(
+        default=3600, ge=0, le=86400, description="Time between two signed settlement batches; 0 closes none by itself."
+    )
     time_zone: str = Field(default="UTC", description="Zone whose months the usage reports and invoices are of.")
     issuer: str = Field(default="BTT pool", min_length=1, description="Who issues the invoices, as they name it.")
     dft_sender: str = Field(
@@ -237,6 +264,14 @@ class Settle(Section):
         pattern=_APPLICATION,
         description="Receiving application and facility of charges (MSH-5 and MSH-6).",
     )
+
+    @field_validator("sinks")
+    @classmethod
+    def _named_once(cls, value: tuple[Sink, ...]) -> tuple[Sink, ...]:
+        names = [FILE_SINK, *(sink.name for sink in value)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sinks have names of their own, and `{FILE_SINK}` is the file that is always written")
+        return value
 
     @field_validator("time_zone")
     @classmethod
@@ -254,6 +289,7 @@ class EhrSource(Section):
     name: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="Its name; its resource ids count under it.")
     address: str = Field(description="Its address or network, as 10.1.2.3 or 10.1.0.0/16.")
     token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 (hex) of its bearer token.")
+    base_url: str = Field(default="", description="Base URL of its own FHIR endpoint, where its references carry one.")
 
     @field_validator("address")
     @classmethod
@@ -291,6 +327,9 @@ class Payfi(Section):
     rail: str = Field(default="file", description="Plugin that pays out, of the entry points `btt_bridge.rails`.")
     rail_place: str = Field(default="", description="Where the rail works; a folder under the data folder by default.")
     rates: tuple[RateFeed, ...] = Field(default=(), description="Sources of exchange rates; none, and none converts.")
+    run_seconds: float = Field(
+        default=10, ge=0.1, le=3600, description="Pause between two looks at due batches, the rail and its statements."
+    )
 
 
 class Web(Section):

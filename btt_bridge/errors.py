@@ -221,6 +221,11 @@ class DeliveryUnreachableError(DeliveryError):
     transient = True
     http_status = 503
 
+    def __init__(self, message: str = "", *, advice: str = "", after_seconds: float = 0) -> None:
+        super().__init__(message, advice=advice)
+        #: How long the destination asked us to stay away; 0 where it did not say.
+        self.after_seconds = after_seconds
+
 
 class LedgerError(BridgeError):
     """The ledger refuses the transfer."""

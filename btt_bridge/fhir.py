@@ -79,6 +79,21 @@ def with_meta(body: Mapping[str, Any], version: str, updated: datetime) -> dict[
     return {**body, "meta": {**meta, "versionId": version, "lastUpdated": updated.isoformat()}}
 
 
+def make_relative(body: dict[str, Any], base: str) -> None:
+    """Write references into a server's own resources as Patient/17, also where they came with its base URL."""
+    prefix = f"{base.rstrip('/')}/"
+    waiting: list[Any] = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            reference = value.get("reference")
+            if isinstance(reference, str):
+                value["reference"] = reference.removeprefix(prefix)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
 def patient(body: Mapping[str, Any]) -> str:
     """Return the reference to the one patient that a resource is about, "" where it is not exactly one."""
     found = {match[1] for text in _references(body) if isinstance(text, str) and (match := _PATIENT.fullmatch(text))}

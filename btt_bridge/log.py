@@ -17,7 +17,7 @@ ALLOWED = frozenset({
     "event", "level", "timestamp", "stage", "state", "journey", "revision", "instance", "instances", "count",
     "size_bytes", "seconds", "attempt", "route", "service", "destination", "node", "offer", "lease", "status",
     "error", "reason", "advice", "address", "port", "ae_title", "setting", "file", "line", "pid", "process",
-    "version", "asset", "units", "path", "method",
+    "version", "asset", "units", "path", "method", "sink",
 })  # fmt: skip
 
 

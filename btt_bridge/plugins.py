@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
+from btt_bridge.config import Sink
 from btt_bridge.errors import UnknownError
 from btt_bridge.records import PaymentOrder, RateObservation, Result, Statement
 
@@ -43,10 +44,19 @@ class Bell(Protocol):
 
 
 class EventSink(Protocol):
-    """Where signed events of the ledger go: a file today, a webhook or a settlement rail tomorrow."""
+    """Where signed events of the ledger go; entry point group `btt_bridge.sinks`, each made with its row of settings.
+
+    One thread uses it, and makes it anew after it raised. A second time with the same event must do no harm.
+    """
 
     def emit(self, event: Mapping[str, Any]) -> None:
-        """Make one event durable at the other side, or raise; the outbox then tries again."""
+        """Make one event durable at the other side, or raise; what follows waits meanwhile.
+
+        DeliveryRefusedError stops the sink until a person lets it go on; after anything else it is tried again.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""
 
 
 class SettlementRail(Protocol):
@@ -95,6 +105,12 @@ def service(name: str) -> Service:
 def rail(name: str, place: str) -> SettlementRail:
     """Return a rail that works on a place, such as a folder; raise UnknownError where it is not installed."""
     found: SettlementRail = _load("btt_bridge.rails", name)(place)
+    return found
+
+
+def event_sink(row: Sink) -> EventSink:
+    """Return the sink that a row of settings describes; raise UnknownError where its kind is not installed."""
+    found: EventSink = _load("btt_bridge.sinks", row.kind)(row)
     return found
 
 

@@ -54,6 +54,9 @@ class MemorySink:
             raise OSError("the sink is down")
         self.events.append(event)
 
+    def close(self) -> None:
+        """Hold nothing."""
+
 
 @dataclass
 class MemoryRail:

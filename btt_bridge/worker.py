@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import uvicorn
 
@@ -31,9 +30,8 @@ _log = log.logger("worker")
 
 _QUEUE = "bridge"
 _DUE_MAX = 256
-_EVENTS_MAX = 1000
 #: What children read and strip with; imported once, before they are forked.
-_PRELOAD = ("btt_bridge.pipeline",)
+_PRELOAD = ("btt_bridge.pipeline", "btt_bridge.settle.rewards.conditions")
 
 
 def listen(settings: Settings, stop: threading.Event) -> None:
@@ -150,6 +148,10 @@ class Worker:
         watch.start()
         stack.callback(watch.stop)
         stack.enter_context(self._reaper())
+        signer = Signer.load(settings.keys_dir / "bridge.key")
+        stack.enter_context(settle.telling(settings, self.ledger, signer))
+        duties = settle.duties(settings, self.billing, self.clinical, signer)
+        stack.enter_context(settle.upkeep(settings, self.ledger, duties))
 
     def _rung(self, kind: str, subject: str) -> None:
         if kind == "arrived":
@@ -187,10 +189,7 @@ class Worker:
             thread.join()
 
     def _reap(self, stop: threading.Event) -> None:
-        settings = self.settings
-        sink = settle.FileSink(Path(settings.under_data(settings.settle.events_path, "events.jsonl")))
-        signer, source = Signer.load(settings.keys_dir / "bridge.key"), f"/bridges/{settings.dispatch.bridge_id}"
-        while not stop.wait(settings.reap_seconds):
+        while not stop.wait(self.settings.reap_seconds):
             try:
                 if self.journal.unread(1):
                     self._bell.ring("arrived", "")
@@ -198,8 +197,6 @@ class Worker:
                     self._bell.ring("told", "")
                 for journey_id in self.journal.due(_DUE_MAX):
                     self._bell.ring("journey", str(journey_id))
-                self.billing.expire()
-                settle.drain(self.ledger, sink, signer, name="file", source=source, limit=_EVENTS_MAX)
             except Exception:
                 # A database that is away comes back; the reaper must be there then.
                 _log.warning("the reaper met a problem", exc_info=True)

@@ -11,4 +11,5 @@ exec "$(dirname "$0")/apt-install.sh" \
     redis-server:redis-server \
     rabbitmq-server:rabbitmq-server \
     chromium:chromium \
+    hledger:hledger \
     pdftotext:poppler-utils

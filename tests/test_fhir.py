@@ -90,6 +90,20 @@ def test_the_patient_is_the_one_that_is_named_and_none_of_two(body: dict[str, An
     assert fhir.patient(body) == reference
 
 
+def test_references_into_the_server_itself_lose_its_base() -> None:
+    """At any depth, and only where the base is the whole of what stands before; other servers keep theirs."""
+    own, other = "https://ehr.example/fhir/Patient/1", "https://ehr.example/fhir2/Patient/1"
+    body: dict[str, Any] = {
+        "subject": {"reference": own},
+        "a": [{"b": {"reference": other}}, {"reference": "Patient/2"}],
+    }
+    fhir.make_relative(body, "https://ehr.example/fhir/")
+    assert body == {
+        "subject": {"reference": "Patient/1"},
+        "a": [{"b": {"reference": other}}, {"reference": "Patient/2"}],
+    }
+
+
 def test_a_no_says_what_is_wrong_and_of_what_kind() -> None:
     """OperationOutcome: the error's own words, and FHIR's code for its status."""
     said = fhir.outcome(KeyConflictError("this version was told before with another content"))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
+import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from decimal import Context, Decimal
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
-from btt_bridge.errors import SignatureError, UnknownError
+from btt_bridge import cli
+from btt_bridge.errors import BridgeError, SignatureError, UnknownError
 from btt_bridge.ledger import Event, Hold, Ledger, Move, Post, audit, batches, export
 from btt_bridge.money import BTT, CNY, Amount
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
+from tests.peers.server import program
 
 
 @pytest.fixture
@@ -215,3 +223,57 @@ def test_the_table_holds_every_transfer(ledger: Ledger) -> None:
     assert header.split(",")[:6] == ["transfer", "posting", "issuer", "key", "at", "kind"]
     assert len(lines) == 12
     assert lines[-1] == "12,12,t,p1,2026-01-05T08:00:00+00:00,post,a:cny,b:cny,CNY/2,5,10,post"
+
+
+@pytest.mark.peer("hledger")
+def test_hledger_itself_accepts_the_journal_and_comes_to_the_same_balances(ledger: Ledger, tmp_path: Path) -> None:
+    """The real program, to the last of 38 digits."""
+    ledger.open_account("a:btt", BTT)
+    ledger.open_account("world:btt", BTT, credit_limit=None)
+    ledger.post_all("t", "btt", [Move("world:btt", "a:btt", Amount(10**37 + 1, BTT), "mint")])
+    path = tmp_path / "book.journal"
+    with path.open("w", encoding="utf-8") as file:
+        export.hledger(ledger, file)
+    hledger = [program("hledger"), "-f", path]
+    subprocess.run([*hledger, "check", "accounts", "ordereddates"], check=True, capture_output=True, timeout=60)
+    done = subprocess.run(
+        [*hledger, "balance", "--flat", "--no-total", "-O", "csv"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    said: dict[str, tuple[Decimal, str]] = {}
+    for account, balance in list(csv.reader(io.StringIO(done.stdout)))[1:]:
+        amount, code = balance.split()
+        said[account] = (Decimal(amount).copy_negate(), code.strip('"'))
+    assert said == {
+        balance.account: (Decimal(balance.units).scaleb(-balance.asset.scale, Context(prec=60)), balance.asset.code)
+        for balance in ledger.balances()
+        if balance.units
+    }
+
+
+def test_a_proof_travels_as_a_file_and_is_checked_by_command(ledger: Ledger, signer: Signer, tmp_path: Path) -> None:
+    """Sealed once the last batch is old enough, proved as JSON, checked with the key alone; a bent one is refused."""
+    sealed = batches.close_due(ledger, signer, timedelta(hours=1))
+    assert sealed is not None
+    assert batches.close_due(ledger, signer, timedelta(hours=1)) is None
+    body = batches.written(batches.prove(ledger, 5))
+    path = tmp_path / "proof.json"
+
+    def check(content: object, key: str) -> int:
+        path.write_text(json.dumps(content), encoding="utf-8")
+        result = CliRunner().invoke(cli.app, ["ledger", "check-proof", str(path), "--key", key])
+        if result.exit_code:
+            assert isinstance(result.exception, BridgeError)
+        return result.exit_code
+
+    assert check(body, signer.public) == 0
+    later = batches.written(batches.prove(ledger, 6))
+    changes = ({"transfer": 6}, {"leaf": "00" * 32}, {"batch": {}}, {"siblings": later["siblings"]}, {"siblings": 7})
+    for wrong in (*({**body, **change} for change in changes), {}, []):
+        assert check(wrong, signer.public) == 1
+    assert check(body, Signer(Ed25519PrivateKey.generate()).public) == 1
+    assert check(body, "no key") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -59,6 +60,13 @@ def close(ledger: Ledger, signer: Signer) -> Batch | None:
     return Batch(batch, first, last, root, envelope)
 
 
+def close_due(ledger: Ledger, signer: Signer, every: timedelta) -> Batch | None:
+    """Close a batch where the last is at least `every` old, or there is none yet."""
+    with reading(ledger.engine) as connection:
+        last = connection.execute(select(batch_table.c.at).order_by(batch_table.c.id.desc()).limit(1)).scalar()
+    return close(ledger, signer) if last is None or ledger.clock.now() - last >= every else None
+
+
 def statement(batch: int, first: int, last: int, root: bytes, previous: bytes, at: str) -> dict[str, Any]:
     """Return what is signed: the range, its root, and the root before it, so that batches form a chain too."""
     return {
@@ -107,6 +115,35 @@ def check(proof: Proof, public: str) -> None:
     index = proof.transfer - body["first_transfer"]
     if not merkle.includes(bytes.fromhex(body["root"]), size, index, proof.leaf, proof.siblings):
         raise SignatureError("the path does not lead from this transfer to the signed root")
+
+
+def written(proof: Proof) -> dict[str, Any]:
+    """Return a proof as JSON that can travel: `check` needs nothing else but the key."""
+    return {
+        "transfer": proof.transfer,
+        "leaf": proof.leaf.hex(),
+        "siblings": [sibling.hex() for sibling in proof.siblings],
+        "batch": dict(proof.batch.envelope),
+    }
+
+
+def read(body: Mapping[str, Any], public: str) -> Proof:
+    """Return the proof that `written` wrote, checked; raise SignatureError where it proves nothing.
+
+    What it says of its batch is read from the signed envelope alone.
+    """
+    try:
+        envelope = {name: str(body["batch"][name]) for name in ("kind", "payload", "key", "signature")}
+        told = verify(envelope, KIND, public)
+        batch = Batch(
+            told["batch"], told["first_transfer"], told["last_transfer"], bytes.fromhex(told["root"]), envelope
+        )
+        siblings = tuple(bytes.fromhex(sibling) for sibling in body["siblings"])
+        proof = Proof(batch, int(body["transfer"]), bytes.fromhex(body["leaf"]), siblings)
+    except (KeyError, TypeError, ValueError):
+        raise SignatureError("this is not a proof") from None
+    check(proof, public)
+    return proof
 
 
 def _leaves(connection: Connection, first: int, last: int | None) -> list[bytes]:

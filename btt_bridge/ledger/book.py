@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.database import open_database, reading, writing
@@ -27,6 +27,7 @@ from btt_bridge.ledger.moves import (
     Balance,
     Event,
     Expire,
+    Hindrance,
     Instruction,
     Line,
     Notice,
@@ -41,6 +42,7 @@ from btt_bridge.ledger.schema import (
     account_table,
     asset_table,
     drained_table,
+    hindrance_table,
     open_hold_table,
     outbox_table,
     posting_table,
@@ -238,6 +240,39 @@ class Ledger:
             )
             if done.rowcount == 0:
                 connection.execute(insert(drained_table).values(sink=sink, position=position))
+
+    def move_position(self, sink: str, before: int, after: int) -> bool:
+        """Move a sink's position from `before` to `after`; False, and no change, where somebody else moved it."""
+        if before == 0:
+            with self.extending() as connection:
+                if connection.execute(select(drained_table.c.position).filter_by(sink=sink)).first() is None:
+                    connection.execute(insert(drained_table).values(sink=sink, position=after))
+                    return True
+        with self.extending() as connection:
+            unmoved = (drained_table.c.sink == sink) & (drained_table.c.position == before)
+            return connection.execute(update(drained_table).where(unmoved).values(position=after)).rowcount == 1
+
+    def end_of_outbox(self) -> int:
+        """Return the position of the newest event; 0 where there is none."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(func.max(outbox_table.c.posting))).scalar() or 0
+
+    def hindrances(self) -> dict[str, Hindrance]:
+        """Return what holds sinks up, by sink."""
+        with reading(self.engine) as connection:
+            return {row.sink: Hindrance(*row) for row in connection.execute(select(hindrance_table))}
+
+    def hinder(self, sink: str, reason: str, advice: str, *, stopped: bool) -> None:
+        """Write down what holds a sink up, for whoever looks at the health page."""
+        told = {"stopped": stopped, "reason": reason[:255], "advice": advice[:255], "since": self.clock.now()}
+        with self.extending() as connection:
+            connection.execute(delete(hindrance_table).where(hindrance_table.c.sink == sink))
+            connection.execute(insert(hindrance_table).values(sink=sink, **told))
+
+    def unhinder(self, sink: str) -> None:
+        """Let a sink go on."""
+        with self.extending() as connection:
+            connection.execute(delete(hindrance_table).where(hindrance_table.c.sink == sink))
 
     # --- how it is written ------------------------------------------------------------------------------
 

@@ -240,6 +240,17 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Hindrance:
+    """What holds a sink up, and since when; a stopped one waits for a person."""
+
+    sink: str
+    stopped: bool
+    reason: str
+    advice: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """One row of the outbox."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Dialect,
@@ -219,6 +220,17 @@ drained_table = Table(
     metadata,
     Column("sink", String(64), primary_key=True),
     Column("position", Id, nullable=False),
+)
+
+# What holds a sink up; no row where nothing does. Beside `drained`, so that books from before have it too.
+hindrance_table = Table(
+    "hindrance",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("stopped", Boolean, nullable=False),
+    Column("reason", String(255), nullable=False),
+    Column("advice", String(255), nullable=False),
+    Column("since", Moment, nullable=False),
 )
 
 batch_table = Table(

@@ -15,28 +15,37 @@ from btt_bridge.settle import assets, dividends, payfi, prices, rewards, splits,
 from btt_bridge.settle.assets import Uses, device_key
 from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
 from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
-from btt_bridge.settle.outbox import FileSink, drain
+from btt_bridge.settle.outbox import drain
 from btt_bridge.settle.prices import Facts
+from btt_bridge.settle.sinks import FileSink
+from btt_bridge.settle.subscriptions import Subscription, rows, telling
 from btt_bridge.settle.till import Till
+from btt_bridge.settle.upkeep import Duty, duties, upkeep
 
 __all__ = [
     "Billing",
     "Cause",
     "Clinical",
     "Delivered",
+    "Duty",
     "Facts",
     "FileSink",
     "Standing",
     "State",
+    "Subscription",
     "Till",
     "Uses",
     "check",
     "device_key",
     "drain",
+    "duties",
     "history",
     "kinds",
     "open_billing",
     "open_clinical",
+    "rows",
+    "telling",
+    "upkeep",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +45,8 @@ class Clinical:
     incentives: Incentives | None
     clearing: Clearing | None
     desk: Desk | None
+    #: What each source's documents are unique under: its base URL, or its name.
+    bases: Mapping[str, str]
     #: Names a text by a keyed digest, hex, for ever the same: what documents and persons are called in the book.
     opaque: Callable[[str], str]
     bytes_max: int
@@ -88,7 +90,8 @@ class Clinical:
             return "no payments are settled here"
         if kept.told.deleted:
             return "deleted; what was instructed stands until the payee returns it"
-        reader = Reader(self.clearing.directory, self.clearing.rules(), self.opaque, kept.told.source)
+        source = kept.told.source
+        reader = Reader(self.clearing.directory, self.clearing.rules(), self.opaque, self.bases.get(source, source))
         instruction = reader.read(self._body(kept))
         rules, payee = self.clearing.rules(), self.clearing.directory.participant(instruction.payee)
         base, target = instruction.amount.asset, rules.asset(payee.paid_in(instruction.amount.asset.code))
@@ -110,8 +113,11 @@ class Clinical:
         return State.UNCONSENTED if lacking else State.COUNTED, _told(decisions)
 
     def _body(self, kept: Kept) -> dict[str, Any]:
-        """Return a resource that says which version it is, also where its sender did not."""
-        return fhir.with_meta(fhir.parse(kept.told.content, self.bytes_max), kept.version, kept.updated_at)
+        """Return a resource that says which version it is, and refers to others within its own server."""
+        body = fhir.parse(kept.told.content, self.bytes_max)
+        if base := self.bases.get(kept.told.source):
+            fhir.make_relative(body, base)
+        return fhir.with_meta(body, kept.version, kept.updated_at)
 
 
 def open_clinical(
@@ -121,7 +127,17 @@ def open_clinical(
     home = settings.mappings_dir
     incentives = rewards.open_incentives(settings, ledger, isolation, opaque) if (home / "rewards").is_dir() else None
     clearing = payfi.open_clearing(settings, ledger) if (home / "payfi").is_dir() else None
-    return Clinical(inbox, incentives, clearing, None, opaque, settings.fhir.resource_bytes_max)
+    sources = {source.name: source.base_url for source in settings.fhir.sources} | {"local": ""}
+    return Clinical(
+        inbox=inbox,
+        incentives=incentives,
+        clearing=clearing,
+        desk=payfi.open_desk(settings, ledger.clock) if clearing else None,
+        # The same document told here and at the keyboard is one payment.
+        bases={name: base for name, url in sources.items() if (base := url or settings.payfi.source)},
+        opaque=opaque,
+        bytes_max=settings.fhir.resource_bytes_max,
+    )
 
 
 def _told(decisions: Sequence[Decision]) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from btt_bridge.config import Settings
 from btt_bridge.database import reading
 from btt_bridge.journal import Journal
+from btt_bridge.ledger import Ledger
 from btt_bridge.web.words import size
 
 _TIMEOUT_SECONDS = 2.0
@@ -29,13 +30,14 @@ class Check:
     detail: str
 
 
-def checks(settings: Settings, journal: Journal) -> list[Check]:
+def checks(settings: Settings, journal: Journal, ledger: Ledger) -> list[Check]:
     """Ask everything; a question that raises is answered with no."""
     asked = [
         _asked("database", True, lambda: _database(journal)),
         _asked("spool", True, lambda: _spool(settings)),
         _asked("listener", True, lambda: _answers(settings.accept.host, settings.accept.port)),
         _asked("exchange", False, lambda: _exchange(settings.dispatch.exchange_url)),
+        _asked("sinks", False, lambda: _sinks(ledger)),
     ]
     if settings.fhir_door:
         asked.append(_asked("FHIR door", False, lambda: _answers(settings.fhir.host, settings.fhir.port)))
@@ -67,6 +69,16 @@ def free_bytes(settings: Settings) -> int:
 def _spool(settings: Settings) -> tuple[bool, str]:
     free = free_bytes(settings)
     return free >= settings.accept.free_bytes_min, f"{size(free)} free, {size(settings.accept.free_bytes_min)} needed"
+
+
+def _sinks(ledger: Ledger) -> tuple[bool, str]:
+    """Say which sinks are not told of events now, and why: our own words, never the other side's."""
+    held_up = [
+        f"{found.sink} {'stopped' if found.stopped else 'waits'}: {found.reason}"
+        + (f" ({found.advice})" if found.advice else "")
+        for found in ledger.hindrances().values()
+    ]
+    return not held_up, "; ".join(held_up) or "all are told"
 
 
 def _exchange(url: str) -> tuple[bool, str]:

@@ -10,9 +10,10 @@ from prometheus_client.registry import Collector
 
 from btt_bridge import __version__
 from btt_bridge.clock import Clock
-from btt_bridge.config import Settings
+from btt_bridge.config import FILE_SINK, Settings
 from btt_bridge.journal import Journal
 from btt_bridge.journey import ACTIVE, State
+from btt_bridge.ledger import Ledger
 from btt_bridge.web.health import free_bytes
 from btt_bridge.web.words import DELIVERY_STATES, FLAGS
 
@@ -20,8 +21,8 @@ from btt_bridge.web.words import DELIVERY_STATES, FLAGS
 class Metrics(Collector):
     """What one scrape returns; every known state is there, at zero if need be, so that an alert can rest on it."""
 
-    def __init__(self, settings: Settings, journal: Journal, clock: Clock) -> None:
-        self.settings, self.journal, self.clock = settings, journal, clock
+    def __init__(self, settings: Settings, journal: Journal, ledger: Ledger, clock: Clock) -> None:
+        self.settings, self.journal, self.ledger, self.clock = settings, journal, ledger, clock
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -50,9 +51,20 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "btt_oldest_due_seconds", "Longest that a study waits to be worked on.", self._overdue()
         )
+        yield from self._sinks()
         yield GaugeMetricFamily(
             "btt_spool_free_bytes", "Free disk space where objects are received.", free_bytes(self.settings)
         )
+
+    def _sinks(self) -> Iterator[Metric]:
+        """Say of each sink how many positions it is behind, and whether it waits for a person."""
+        end, hindrances = self.ledger.end_of_outbox(), self.ledger.hindrances()
+        behind = GaugeMetricFamily("btt_sink_behind", "Positions of the outbox not told yet.", labels=["sink"])
+        stopped = GaugeMetricFamily("btt_sink_stopped", "1 where the sink waits for a person.", labels=["sink"])
+        for name in (FILE_SINK, *(row.name for row in self.settings.settle.sinks)):
+            behind.add_metric([name], end - self.ledger.position(name))
+            stopped.add_metric([name], name in hindrances and hindrances[name].stopped)
+        yield from (behind, stopped)
 
     def _overdue(self) -> float:
         """Return how long the study that should have been worked on first has been waiting."""

@@ -81,7 +81,7 @@ class Pages:
 
     def __init__(self, settings: Settings, journal: Journal, ledger: Ledger, store: Store, clock: Clock) -> None:
         self.settings, self.journal, self.ledger, self.store, self.clock = settings, journal, ledger, store, clock
-        self.numbers = Metrics(settings, journal, clock)
+        self.numbers = Metrics(settings, journal, ledger, clock)
         self.templates = _templates()
 
     # --- studies ----------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Pages:
 
     def health(self, request: Request) -> Response:
         """Answer 200 where everything vital is well, else 503; as a page to a browser, as JSON to a machine."""
-        asked = checks(self.settings, self.journal)
+        asked = checks(self.settings, self.journal, self.ledger)
         well = all(check.well for check in asked if check.vital)
         status = 200 if well else 503
         if "text/html" in request.headers.get("accept", ""):

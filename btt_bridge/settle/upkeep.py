@@ -1,0 +1,90 @@
+"""What the accounts do as time passes: holds run out, batches close, payments go to the bank, old points expire."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from btt_bridge import log
+from btt_bridge.clock import Clock
+from btt_bridge.config import Settings
+from btt_bridge.ledger import Ledger, batches
+from btt_bridge.settle import payfi
+from btt_bridge.settle.billing import Billing
+from btt_bridge.settle.clinical import Clinical
+from btt_bridge.settle.rewards import Rewards
+from btt_bridge.signing import Signer
+
+_log = log.logger("settle")
+
+#: How often the next patients are looked at for points that have expired.
+_SWEEP_SECONDS = 60.0
+
+
+@dataclass
+class Duty:
+    """Something to be done again and again, whoever else does it too."""
+
+    name: str
+    seconds: float
+    do: Callable[[], object]
+    due_at: float = field(default=float("-inf"))
+
+
+def tick(duties: Sequence[Duty], clock: Clock) -> None:
+    """Do what is due; one that fails is logged, costs no other its turn, and comes again."""
+    for duty in duties:
+        if clock.monotonic() < duty.due_at:
+            continue
+        duty.due_at = clock.monotonic() + duty.seconds
+        try:
+            duty.do()
+        except Exception as problem:
+            # A bank or a database that is away comes back.
+            _log.warning("duty not done", process=duty.name, error=type(problem).__name__)
+
+
+def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Signer) -> list[Duty]:
+    """Return the duties of one bridge's accounts, by its mappings and settings."""
+    every, ledger = timedelta(seconds=settings.settle.batch_seconds), billing.ledger
+    found = [Duty("holds", settings.reap_seconds, billing.expire)]
+    if every:
+        found.append(Duty("batches", settings.reap_seconds, lambda: batches.close_due(ledger, signer, every)))
+    if clinical.clearing is not None:
+        clearing, rail = clinical.clearing, payfi.open_rail(settings)
+        found.append(Duty("payments", settings.payfi.run_seconds, lambda: payfi.run(clearing, rail)))
+    if clinical.incentives is not None:
+        found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
+    return found
+
+
+@contextlib.contextmanager
+def upkeep(settings: Settings, ledger: Ledger, found: Sequence[Duty]) -> Iterator[None]:
+    """Do the duties in a thread of their own for the length of the block."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(settings.reap_seconds):
+            tick(found, ledger.clock)
+
+    thread = threading.Thread(target=run, name="upkeep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _Sweep:
+    """Goes through all patients, a page at a time, and begins again."""
+
+    def __init__(self, rewards: Rewards) -> None:
+        self._rewards = rewards
+        self._after = ""
+
+    def __call__(self) -> None:
+        self._after = self._rewards.sweep(self._after)
