@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 E18 = 10**18
 DAY = timedelta(days=1)
 FOREVER = None
+FIFTH = date(2026, 1, 5)
 
 
 class RefusedError(Exception):
@@ -524,10 +525,10 @@ class Auditor:
         one.changes += 1
         one.credits.append((now, units - repaid))
 
-    def act(self, patient: str, act: str, number: int, now: datetime) -> None:
-        """An act of 5 January 2026 is reported; the first of its kind that stands is rewarded."""
+    def act(self, patient: str, act: str, number: int, now: datetime, day: date = FIFTH) -> None:
+        """An act is reported; the first of its kind that stands is rewarded, for all of a patient are of one day."""
         one, fact = self.patients.setdefault(patient, Patient()), f"{patient}:{act}:{number}"
-        late = (now.date() - datetime(2026, 1, 5).date()).days > 90
+        late = (now.date() - day).days > 90
         if fact in self.retracted or act in one.standing or late:
             return
         self.limits[f"patient:test:{patient}:debt:points"] = FOREVER

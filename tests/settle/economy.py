@@ -102,12 +102,12 @@ class Attempt:
 class World:
     """Everything opened on one empty ledger, beside an auditor who knows nothing of it."""
 
-    def __init__(self, url: str, folder: Path, isolation: Isolation) -> None:
+    def __init__(self, url: str, folder: Path, isolation: Isolation, credit_units: int = 10_000) -> None:
         mappings, self.clock = ROOT / "mappings", FakeClock()
         self.ledger = Ledger(url, self.clock)
         settings = Settings(
             mappings_dir=mappings,
-            settle={"hospital": "test", "credit_units": 10_000, "hold_margin_seconds": 600},  # type: ignore[arg-type]
+            settle={"hospital": "test", "credit_units": credit_units, "hold_margin_seconds": 600},  # type: ignore[arg-type]
         )
         self.billing = open_billing(settings, self.ledger)
         self.clearing, self.rail = open_house(self.ledger, folder), MemoryRail()
@@ -116,14 +116,14 @@ class World:
         self.assets = open_assets(mappings, self.ledger, self.token)
         self.auditor = Auditor()
         self.made: list[Attempt] = []
-        self._begin()
+        self._begin(credit_units)
         self.plug = Plug(self.ledger.engine)
         self.plug.watch(self.incentives.rewards.claims._engine)
 
-    def _begin(self) -> None:
+    def _begin(self, credit_units: int) -> None:
         """Give the auditor the limits of the outside, and the holders something to spend."""
         books = self.auditor
-        books.limits |= {"bank:cny": FOREVER, "bank:eur": FOREVER, books.PAYABLE: 10_000}
+        books.limits |= {"bank:cny": FOREVER, "bank:eur": FOREVER, books.PAYABLE: credit_units}
         books.limits |= {"payfi:party:insurer:cny": CREDIT, "payfi:party:east:cny": 5000, "payfi:party:west:cny": 5000}
         books.limits |= {"payfi:liquidity:eur": 120_000_000, "rewards:test:issued:points": 10**9}
         books.mint()
@@ -191,17 +191,21 @@ class World:
             limit = limits.get(balance.account, 0)
             assert limit is None or balance.units + limit >= balance.debits_pending
 
-    def conclude(self) -> None:
+    def conclude(self) -> audit.Audit:
         """The chain verifies, all assets sum to zero, and each fact was told once."""
         report = audit.verify(self.ledger)
         assert report.problem == ""
         assert set(report.trial_balance.values()) <= {0}
         told: dict[str, int] = {}
-        for notice in self.ledger.notices(0, 100_000):
-            told[notice.type] = told.get(notice.type, 0) + 1
+        after = 0
+        while page := self.ledger.notices(after, 10_000):
+            after = page[-1].position
+            for notice in page:
+                told[notice.type] = told.get(notice.type, 0) + 1
         assert told == self.auditor.told
         figures = self.token.supply.figures()
         assert figures.minted == 21_000_000 * E18
+        return report
 
 
 def _nonzero(units: dict[str, int]) -> dict[str, int]:
