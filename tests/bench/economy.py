@@ -150,16 +150,16 @@ class Business:
     # --- compute ---
 
     def _kind(self) -> Kind:
-        """Draw a study: 60 to 500 slices, one model or several, nine in ten without hurry; and price it twice."""
-        slices, models = self.dice.randint(60, 500), self.dice.choice((1, 1, 1, 2))
+        """Draw a study: 60 to 440 slices, one model or two, nine in ten without hurry; and price it twice."""
+        slices, models = self.dice.randint(60, 440), self.dice.choice((1, 1, 1, 2))
         urgency = self.dice.choices((Urgency.ROUTINE, Urgency.URGENT, Urgency.STAT), (88, 9, 3))[0]
         operations, voxels, size = slices * models * 524_288_000, slices * 262_144, slices * 524_288
-        charge = self.world.billing.quote(Facts(operations, voxels, size, urgency, "gpu"))
+        charge = self.world.billing.quote(Facts(operations, voxels, size, urgency, "cpu"))
         percent = {Urgency.ROUTINE: 100, Urgency.URGENT: 130, Urgency.STAT: 180}[urgency]
         # In 2^20 x 10^3 parts of a millionth, so that nothing is a fraction before the one rounding.
         parts = (60 * 10**6 * 10**3 + operations + 3 * voxels * 10**3) * 2**20 + size * 500_000 * 10**3
         whole = 10**6 * 10**3 * 2**20 * 10_000
-        units, rest = divmod(parts * percent * 120, whole)
+        units, rest = divmod(parts * percent * 100, whole)
         units += 2 * rest > whole or (2 * rest == whole and units % 2)
         return Kind(charge, min(max(units, 100), 5000))
 
@@ -428,7 +428,7 @@ def _verdict(year: Year) -> list[list[str]]:
         ["studies charged singly", f"{sum(month.studies for month in year.months):,}"],
         ["facts told, each once", f"{year.postings:,}"],
         ["transfers, in one hash chain that verifies", f"{year.transfers:,}"],
-        ["accounts, each of them the tally's", f"{year.accounts:,}"],
+        ["accounts, each of them as the tally has it", f"{year.accounts:,}"],
         ["difference from the tally, in smallest units", "0"],
         ["trial balance of each asset", "0"],
         ["BTT in existence, of which burned", f"21,000,000, {year.months[-1].burned:,}"],
@@ -490,7 +490,7 @@ def _shares(axes: Any, year: Year) -> None:
     axes.grid(visible=False)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    axes.set_title("Who got the year's compute, million RMB")
+    axes.set_title("Who got the year's compute, million RMB at full scale")
 
 
 def _tokens(axes: Any, year: Year, names: list[str]) -> None:
