@@ -6,12 +6,15 @@ import json
 import signal
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
+from btt_bridge.commands import billing
 from btt_bridge.errors import BridgeError, MappingError, UnknownError
 from btt_bridge.money import written
 
@@ -19,11 +22,31 @@ if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
     from btt_bridge.ledger import Ledger
 
+_PARTS = ("token",)
+
+
 # Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and
 # `trace` should not wait for torch.
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+class _Gathering(TyperGroup):
+    """The commands of this file, and those that a part of the accounts has in a file of its own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *_PARTS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _PARTS:
+            return super().get_command(ctx, cmd_name)
+        command = typer.main.get_command(import_module(f"btt_bridge.commands.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=_Gathering, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into the accounts.")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(billing.app, name="billing")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
@@ -147,6 +170,26 @@ def expect(accession_number: str, instances: int, settings_file: SettingsFile = 
     _say(f"{instances} instances are expected.")
 
 
+@app.command()
+def told(
+    state: Annotated[str, typer.Option(help="Only those that are waiting, counted, unconsented or refused.")] = "",
+    again: Annotated[int, typer.Option(help="Look at the version of this number once more.")] = 0,
+    limit: int = 50,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Say what the EHR told last, and what each version came to."""
+    from btt_bridge import inbox
+
+    if state and state not in list(inbox.State):
+        raise typer.BadParameter(f"a state is one of {', '.join(inbox.State)}")
+    box = inbox.Inbox(config.load(settings_file).journal_url)
+    if again:
+        box.again(again)
+    for kept in box.newest(limit, inbox.State(state) if state else None):
+        name = f"{kept.told.source} {kept.told.identity.reference} version {kept.version}"
+        _say(f"{kept.id:>8}  {kept.received_at:%Y-%m-%d %H:%M:%S}  {kept.state:<11}  {name}: {kept.outcome}")
+
+
 @app.command("settings")
 def print_settings() -> None:
     """Print every setting with its default, its limits and what it is for, as docs/settings.md has it."""
@@ -226,6 +269,14 @@ def listen(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> N
     from btt_bridge import worker
 
     worker.listen(_start(settings_file, with_parent), _until_told(threading.Event()))
+
+
+@app.command("fhir", hidden=True)
+def listen_fhir(settings_file: SettingsFile = None, with_parent: WithParent = 0) -> None:
+    """Run the FHIR door."""
+    from btt_bridge import worker
+
+    worker.listen_fhir(_start(settings_file, with_parent), _until_told(threading.Event()))
 
 
 @app.command(hidden=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -15,6 +16,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from btt_bridge.errors import ConfigurationError
 from btt_bridge.records import Tier
+
+#: An HL7 v2 application and its facility, without separators in their names.
+_APPLICATION = r"^[^|^~\\&\r\n]{1,40}\^[^|^~\\&\r\n]{1,40}$"
 
 
 class Section(BaseModel):
@@ -221,6 +225,54 @@ class Settle(Section):
         default=3600, ge=0, description="How long money stays held after an offer's deadline, for a late delivery."
     )
     events_path: str = Field(default="", description="File that gets signed events; under the data folder by default.")
+    time_zone: str = Field(default="UTC", description="Zone whose months the usage reports and invoices are of.")
+    issuer: str = Field(default="BTT pool", min_length=1, description="Who issues the invoices, as they name it.")
+    dft_sender: str = Field(
+        default="BTT_BRIDGE^RADIOLOGY",
+        pattern=_APPLICATION,
+        description="Sending application and facility of charges for the billing system (DFT^P03, MSH-3 and MSH-4).",
+    )
+    dft_receiver: str = Field(
+        default="BILLING^HOSPITAL",
+        pattern=_APPLICATION,
+        description="Receiving application and facility of charges (MSH-5 and MSH-6).",
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            raise ValueError("there is no such time zone") from None
+        return value
+
+
+class EhrSource(Section):
+    """A system that may tell the bridge about patients, orders and claims over FHIR."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="Its name; its resource ids count under it.")
+    address: str = Field(description="Its address or network, as 10.1.2.3 or 10.1.0.0/16.")
+    token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 (hex) of its bearer token.")
+
+    @field_validator("address")
+    @classmethod
+    def _network(cls, value: str) -> str:
+        ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class Fhir(Section):
+    """The FHIR door, by which the EHR tells what was done and what is claimed."""
+
+    host: str = Field(default="127.0.0.1", description="Address it listens on; this machine itself needs no token.")
+    port: int = Field(default=8044, ge=0, le=65535, description="Port of the FHIR door; 0 takes a free one.")
+    certificate: Path | None = Field(default=None, description="Certificate chain (PEM); with it, HTTPS is spoken.")
+    private_key: Path | None = Field(default=None, description="Private key of that certificate (PEM).")
+    sources: tuple[EhrSource, ...] = Field(default=(), description="Who else may tell, and by which token.")
+    resource_bytes_max: int = Field(default=2**20, ge=1024, le=2**26, description="Largest resource.")
+    bundle_bytes_max: int = Field(default=2**24, ge=1024, le=2**30, description="Largest Bundle.")
+    entries_max: int = Field(default=1000, ge=1, le=100_000, description="Entries that one Bundle may have.")
 
 
 class Web(Section):
@@ -255,8 +307,10 @@ class Settings(BaseSettings):
     reap_seconds: float = Field(default=1, gt=0, le=60, description="Pause between two looks for work nobody rang for.")
     local_node: bool = Field(default=True, description="Start a node of our own.")
     local_exchange: bool = Field(default=True, description="Start an exchange of our own.")
+    fhir_door: bool = Field(default=True, description="Start the FHIR door.")
 
     accept: Accept = Accept()
+    fhir: Fhir = Fhir()
     assemble: Assemble = Assemble()
     deidentify: Deidentify = Deidentify()
     isolation: Isolation = Isolation()

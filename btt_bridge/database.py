@@ -10,11 +10,25 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import Connection, Dialect, Engine, MetaData, String, Table, TypeDecorator, create_engine, event
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    create_engine,
+    event,
+    make_url,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+
+from btt_bridge.errors import ConfigurationError
 
 
 @lru_cache(maxsize=64)
@@ -47,6 +61,7 @@ def open_database(url: str, metadata: MetaData) -> Engine:
     every transaction that `writing` opens with BEGIN IMMEDIATE, so that two writers queue instead of failing.
     """
     if url.startswith("sqlite"):
+        _check_folder(make_url(url).database)
         engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -61,6 +76,15 @@ def open_database(url: str, metadata: MetaData) -> Engine:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4277009102)")
         metadata.create_all(connection)
     return engine
+
+
+def _check_folder(database: str | None) -> None:
+    """Say so in words where the folder of a database file is missing; SQLite's own would name neither."""
+    if database not in (None, "", ":memory:") and not Path(str(database)).parent.is_dir():
+        raise ConfigurationError(
+            f"there is no folder {Path(str(database)).parent}",
+            advice="See data_dir in the settings, or start the bridge.",
+        )
 
 
 class _Turnstile:

@@ -116,6 +116,7 @@ def running(folder: Path, pacs_port: int, *, quiet_seconds: float) -> Iterator[c
         "mappings_dir": str(_ROOT / "mappings"),
         "log_level": "WARNING",
         "accept": {"port": 0},
+        "fhir": {"port": 0},
         "web": {"port": 0},
         "exchange": {"port": 0},
         "assemble": {"quiet_seconds": quiet_seconds},

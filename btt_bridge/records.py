@@ -439,6 +439,28 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
+class Performance:
+    """How a node worked in a period, as an exchange saw it: how leases ended, and real jobs by its own clock."""
+
+    node_id: str
+    accepted: int
+    #: Leases that lapsed, failed or were refused.
+    lost: int
+    #: Of the accepted results, as their offers said.
+    operations: int
+    #: From lease to receipt, over the accepted results.
+    milliseconds: int
+
+    def __post_init__(self) -> None:
+        if min(self.accepted, self.lost, self.operations, self.milliseconds) < 0:
+            raise ValueError("what is counted is not negative")
+
+    @property
+    def ended(self) -> int:
+        return self.accepted + self.lost
+
+
+@dataclass(frozen=True, slots=True)
 class RateObservation:
     """What one source said that one unit of `base` costs in units of `quote`, and when it was so."""
 

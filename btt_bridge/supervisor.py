@@ -51,7 +51,7 @@ class Supervisor:
         children = [_Child(name, command) for name, command in self._commands()]
         run_dir = self.settings.data_dir / "run"
         run_dir.mkdir(parents=True, exist_ok=True)
-        for door in ("ACCEPT", "WEB", "EXCHANGE"):
+        for door in ("ACCEPT", "FHIR", "WEB", "EXCHANGE"):
             (run_dir / f"{door.lower()}.port").write_text(ports[f"BTT_{door}__PORT"])
         try:
             while not self.stop.is_set():
@@ -64,6 +64,7 @@ class Supervisor:
     def _commands(self) -> list[tuple[str, tuple[str, ...]]]:
         """Doors first: what comes in is durable before anybody is there to work on it."""
         names = [f"listen-{number}" for number in range(self.settings.accept.processes)]
+        names += ["fhir"] if self.settings.fhir_door else []
         names += ["exchange"] if self.settings.local_exchange else []
         names += ["work", "web"]
         names += ["node"] if self.settings.local_node else []
@@ -107,6 +108,7 @@ def fixed_ports(settings: Settings) -> dict[str, str]:
     """Return the ports as environment variables; each 0 becomes a free port that all processes then agree on."""
     wanted = {
         "BTT_ACCEPT__PORT": (settings.accept.host, settings.accept.port),
+        "BTT_FHIR__PORT": (settings.fhir.host, settings.fhir.port),
         "BTT_WEB__PORT": (settings.web.host, settings.web.port),
         "BTT_EXCHANGE__PORT": (settings.exchange.host, settings.exchange.port),
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from btt_bridge.clock import SystemClock
 from btt_bridge.config import BridgeKey, Node, NodeKey, Settings
 from btt_bridge.dispatch import Change, Dispatcher, Watch
 from btt_bridge.doorbell import Doorbell
+from btt_bridge.inbox import Inbox
 from btt_bridge.isolate import Isolation
 from btt_bridge.journal import Journal
 from btt_bridge.ledger import Ledger
@@ -22,7 +24,7 @@ from btt_bridge.parcel import Shelf
 from btt_bridge.pipeline import Pipeline, Tools
 from btt_bridge.preparation import Preparations
 from btt_bridge.records import Tier
-from btt_bridge.signing import Signer
+from btt_bridge.signing import Signer, read_or_make_secret
 from btt_bridge.store import Store
 from btt_bridge.vault import Vault
 
@@ -40,6 +42,15 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     bell = _bell(settings)
     try:
         accept.serve(settings, bell, stop, lambda port: _log.info("listening", port=port))
+    finally:
+        bell.close()
+
+
+def listen_fhir(settings: Settings, stop: threading.Event) -> None:
+    """Run the FHIR door until `stop` is set."""
+    bell, kinds = _bell(settings), settle.kinds(settings.mappings_dir)
+    try:
+        accept.serve_fhir(settings, kinds, bell, stop, lambda port: _log.info("listening", port=port))
     finally:
         bell.close()
 
@@ -85,6 +96,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = with_local_keys(settings)
         self._stack = contextlib.ExitStack()
+        self._told, self._counting = threading.Event(), threading.Lock()
 
     def __enter__(self) -> Worker:
         with contextlib.ExitStack() as stack:
@@ -110,6 +122,9 @@ class Worker:
         dispatcher = Dispatcher.of(settings)
         self.ledger = Ledger(settings.ledger_url)
         self.billing = settle.open_billing(settings, self.ledger)
+        self.inbox = Inbox(settings.journal_url, clock)
+        stack.callback(self.inbox.close)
+        self.clinical = settle.open_clinical(settings, self.ledger, self.inbox, isolation, _opaque(settings))
         self.journal = Journal(settings.journal_url, clock)
         self.pipeline = Pipeline(
             Tools(
@@ -139,8 +154,20 @@ class Worker:
     def _rung(self, kind: str, subject: str) -> None:
         if kind == "arrived":
             self.pipeline.take_in()
+        elif kind == "told":
+            self._take_in_told()
         elif kind == "journey" and subject.isdecimal():
             self.pipeline.advance(int(subject))
+
+    def _take_in_told(self) -> None:
+        """Count what the EHR told; one thread does it, and who rings meanwhile is served before it ends."""
+        self._told.set()
+        while self._told.is_set() and self._counting.acquire(blocking=False):
+            try:
+                self._told.clear()
+                self.clinical.take_in()
+            finally:
+                self._counting.release()
 
     def _heard(self, change: Change) -> None:
         journey_id = self.pipeline.hear(change)
@@ -167,6 +194,8 @@ class Worker:
             try:
                 if self.journal.unread(1):
                     self._bell.ring("arrived", "")
+                if self.inbox.waiting(1):
+                    self._bell.ring("told", "")
                 for journey_id in self.journal.due(_DUE_MAX):
                     self._bell.ring("journey", str(journey_id))
                 self.billing.expire()
@@ -205,6 +234,12 @@ def local_node(settings: Settings) -> Node:
             "parcels_url": node.parcels_url or settings.parcels_url,
         }
     )
+
+
+def _opaque(settings: Settings) -> Callable[[str], str]:
+    """Return what names persons and documents in the book: a keyed digest, for ever the same and telling nothing."""
+    secret = read_or_make_secret(settings.keys_dir / "book.key")
+    return lambda text: hmac.digest(secret, text.encode(), "sha256").hex()
 
 
 def _bell(settings: Settings) -> Doorbell:

@@ -10,4 +10,5 @@ exec "$(dirname "$0")/apt-install.sh" \
     postgres:postgresql \
     redis-server:redis-server \
     rabbitmq-server:rabbitmq-server \
-    chromium:chromium
+    chromium:chromium \
+    pdftotext:poppler-utils

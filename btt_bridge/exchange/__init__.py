@@ -7,6 +7,7 @@ again until its attempts or its time are spent. `docs/exchange.md` is the wire.
 """
 
 from btt_bridge.exchange.market import Market
+from btt_bridge.exchange.performance import performance
 from btt_bridge.exchange.server import app, serve
 
-__all__ = ["Market", "app", "serve"]
+__all__ = ["Market", "app", "performance", "serve"]

@@ -33,6 +33,8 @@ Envelope = Mapping[str, Any]
 _RINGS_MAX = 16
 _STRIKES_MAX = 10
 _CHANGES_MAX = 500
+# Two months and more: how nodes worked is asked for once a month is over.
+_CHANGES_KEPT = timedelta(days=70)
 
 
 def _nobody(_node_id: str, _offer_id: str) -> None:
@@ -402,7 +404,7 @@ class Market:
                     )
                 ).scalars()
             )
-            connection.execute(delete(change_table).where(change_table.c.at < before - timedelta(days=30)))
+            connection.execute(delete(change_table).where(change_table.c.at < before - _CHANGES_KEPT))
         for digest in digests:
             self.shelf.delete(digest)
         self.shelf.sweep(before)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import uvicorn
 from starlette.applications import Starlette
 
+from btt_bridge import asgi
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.config import Settings
 from btt_bridge.doorbell import Doorbell, node_queue
@@ -19,16 +16,6 @@ from btt_bridge.exchange.door import Door
 from btt_bridge.exchange.market import Market
 from btt_bridge.parcel import Shelf
 from btt_bridge.signing import Signer
-
-_STOP_SECONDS = 3
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
@@ -60,31 +47,6 @@ def app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
 def serve(settings: Settings, stop: threading.Event, ready: Callable[[int], None]) -> None:
     """Serve the exchange until `stop` is set; `ready` is told the port once it answers."""
     application = app(settings)
-    listener = socket.create_server((settings.exchange.host, settings.exchange.port), backlog=512)
-    # Every connection inherits it. asyncio sets it only on sockets that name their protocol, which this one does not,
-    # and an answer in two parts would wait 40 ms for the other side's acknowledgment.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    server = _Server(
-        uvicorn.Config(
-            application,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            timeout_graceful_shutdown=_STOP_SECONDS,
-            server_header=False,
-        )
-    )
-
-    async def run() -> None:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        ready(listener.getsockname()[1])
-        while not stop.is_set() and not serving.done():
-            await asyncio.sleep(0.05)
-        application.state.door.close()
-        server.should_exit = True
-        await serving
-
-    asyncio.run(run())
+    address = (settings.exchange.host, settings.exchange.port)
+    asgi.serve(application, address, stop, ready, closing=application.state.door.close)
     application.state.bell.close()

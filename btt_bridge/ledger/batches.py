@@ -71,6 +71,13 @@ def statement(batch: int, first: int, last: int, root: bytes, previous: bytes, a
     }
 
 
+def newest(ledger: Ledger, limit: int) -> list[Batch]:
+    """Return the batches that were closed last, newest first."""
+    query = select(batch_table).order_by(batch_table.c.id.desc()).limit(limit)
+    with reading(ledger.engine) as connection:
+        return [_batch(row) for row in connection.execute(query)]
+
+
 def prove(ledger: Ledger, transfer: int) -> Proof:
     """Return the proof that a transfer is in its batch; raise UnknownError where no batch holds it yet."""
     with reading(ledger.engine) as connection:

@@ -11,8 +11,9 @@ from pathlib import Path
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import prices, splits
+from btt_bridge.settle import dividends, prices, splits, usage
 from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
+from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
 from btt_bridge.settle.outbox import FileSink, drain
 from btt_bridge.settle.prices import Facts
 from btt_bridge.settle.till import Till
@@ -20,6 +21,7 @@ from btt_bridge.settle.till import Till
 __all__ = [
     "Billing",
     "Cause",
+    "Clinical",
     "Delivered",
     "Facts",
     "FileSink",
@@ -29,13 +31,20 @@ __all__ = [
     "check",
     "drain",
     "history",
+    "kinds",
     "open_billing",
+    "open_clinical",
 ]
 
 
 def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the money in a folder of mappings."""
-    return [*prices.check(folder / "prices"), *splits.check(folder / "splits")]
+    return [
+        *prices.check(folder / "prices"),
+        *splits.check(folder / "splits"),
+        *usage.check(folder / "references"),
+        *dividends.check(folder / "dividends"),
+    ]
 
 
 def open_billing(settings: Settings, ledger: Ledger) -> Billing:

@@ -14,13 +14,14 @@ from btt_bridge.errors import (
     HoldResolvedError,
     KeyConflictError,
     LedgerError,
+    OverdrawnError,
     RefusedError,
     UnknownError,
 )
 from btt_bridge.ledger import Expire, Hold, Instruction, Ledger, Move, Post, Posting, Step, Transfer, Void
 from btt_bridge.money import Amount, Asset
 from btt_bridge.records import Charge
-from btt_bridge.settle import events
+from btt_bridge.settle import events, meters, pools
 from btt_bridge.settle.prices import Facts, PriceList, quote
 from btt_bridge.settle.splits import Split, on
 
@@ -92,6 +93,7 @@ class Billing:
 
     def open(self, credit_units: int) -> None:
         """Open the accounts that every bill needs; the hospital may owe up to `credit_units` in each currency."""
+        meters.open_accounts(self.ledger, self.hospital)
         for asset in self._assets():
             self.ledger.open_account(self.payable(asset), asset, credit_limit=credit_units)
             self.ledger.open_account(bank(asset), asset, credit_limit=None)
@@ -137,7 +139,7 @@ class Billing:
         """Charge a delivered result and share it out; once for a study and service, and again it says what stands.
 
         What is held is taken first. A hold that ran out or was released leaves the charge due all the same, for the
-        work was done: then it is debited directly, within the credit line.
+        work was done: then it is debited directly, within the credit line. The same posting books what the result took.
         """
         (answer,) = self.post_all([Delivered(study_key, service, charge, node)])
         if isinstance(answer, LedgerError):
@@ -148,8 +150,6 @@ class Billing:
         """Charge many delivered results in one commit; one that is refused has its error, and costs only itself."""
         answers: dict[str, Standing | LedgerError] = {}
         due = {delivery.bill: delivery for delivery in reversed(deliveries)}
-        for node, asset in {(delivery.node, delivery.charge.amount.asset) for delivery in due.values()}:
-            self.ledger.open_account(account(f"node:{node}:earnings", asset), asset)
         for _ in range(_TRIES):
             answers |= self._all_charged(list(due))
             due = {bill: delivery for bill, delivery in due.items() if bill not in answers}
@@ -179,19 +179,28 @@ class Billing:
     def refund(self, study_key: str, service: str, cause: Cause) -> Standing:
         """Take a charge back by the same transfers the other way round; each bill at most once.
 
-        Raises OverdrawnError where a party has already spent its share.
+        Raises OverdrawnError where a party has already spent its share. A pool that was shared out has spent nothing of
+        its own: what is carried to the next month gives it back.
         """
         bill = _bill(study_key, service)
         charged = self.ledger.find(self.hospital, bill)
         if charged is None:
             raise UnknownError("there is no charge to refund")
-        taken = [t for t in charged.transfers if t.kind in ("move", "post")]
-        steps = [Move(t.credit, t.debit, t.amount, _REFUND) for t in reversed(taken)]
         told = self.ledger.notices(charged.id - 1, 1)[0].data
-        event = events.refunded(self.payable(taken[0].amount.asset), told, cause)
-        with suppress(KeyConflictError):  # it was refunded before, for another cause
-            self.ledger.post_all(self.hospital, f"{bill}:refund", steps, event)
-        return self.standing(study_key, service)
+        event = events.refunded(self.payable(Asset(told["amount"]["asset"], told["amount"]["scale"])), told, cause)
+        steps = self._given_back(charged)
+        for _ in range(_TRIES):
+            try:
+                self.ledger.post_all(self.hospital, f"{bill}:refund", steps, event)
+            except KeyConflictError:  # it was refunded before, for another cause
+                pass
+            except OverdrawnError:
+                before, steps = steps, self._given_back(charged)
+                if steps == before:
+                    raise
+                continue  # the pool was shared out meanwhile
+            return self.standing(study_key, service)
+        raise CapacityError("this bill is being changed by others all the time")
 
     def receive(self, payment_key: str, amount: Amount) -> Posting:
         """Book a payment by the hospital against what it owes; once for each payment key."""
@@ -260,6 +269,8 @@ class Billing:
         if not due:
             return []
         open_holds, now = self._open_holds(list(due)), self.ledger.now()
+        for earner, asset in {(self._earner(one, now), one.charge.amount.asset) for one in due.values()}:
+            self.ledger.open_account(earner, asset)
         return self.ledger.post_many(
             [self._charging(bill, delivery, open_holds.get(bill), now) for bill, delivery in due.items()]
         )
@@ -267,15 +278,31 @@ class Billing:
     def _charging(self, bill: str, delivery: Delivered, open_hold: Transfer | None, now: datetime) -> Instruction:
         """A charge: what the hospital owes into the clearing account, and from there to each party its share."""
         charge, asset = delivery.charge, delivery.charge.amount.asset
-        split = on(self.splits, now.date())
+        split, earner = on(self.splits, now.date()), self._earner(delivery, now)
         parts = [
-            (share.party, account(share.account or f"node:{delivery.node}:earnings", asset), part)
+            (share.party, account(share.account, asset) if share.account else earner, part)
             for share, part in split.divide(charge.amount)
         ]
         steps = self._take(open_hold, charge.amount, now)
         steps += [Move(clearing(asset), name, part, _SHARE) for _, name, part in parts if part.units]
-        event = events.charged(self.payable(asset), bill, charge, split.name, parts)
+        steps += meters.steps(self.hospital, charge)
+        event = events.charged(self.payable(asset), bill, charge, delivery.node, split.name, parts)
         return Instruction(self.hospital, bill, tuple(steps), event)
+
+    def _earner(self, delivery: Delivered, now: datetime) -> str:
+        """Name who gets the contributors' share: the node that did the work, or the month's pool."""
+        asset = delivery.charge.amount.asset
+        if on(self.splits, now.date()).pooled:
+            return pools.pool(now.date(), asset)
+        return account(f"node:{delivery.node}:earnings", asset)
+
+    def _given_back(self, charged: Posting) -> list[Step]:
+        """Return the steps that take a charge back. What was measured stays: the work was done."""
+        taken = [t for t in charged.transfers if t.kind in ("move", "post") and t.amount.asset not in meters.UNITS]
+        return [
+            Move(pools.giver(self.ledger, t.credit, t.amount.asset), t.debit, t.amount, _REFUND)
+            for t in reversed(taken)
+        ]
 
     def _take(self, hold: Transfer | None, amount: Amount, now: datetime) -> list[Step]:
         """Return the steps that bring a charge into the clearing account: from what is held as far as it goes."""

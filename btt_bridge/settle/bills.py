@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final
 
-from btt_bridge.errors import InvalidAmountError, RefusedError
+from btt_bridge.errors import CapacityError, InvalidAmountError, RefusedError
 from btt_bridge.ledger import Ledger, Notice, Posting
 from btt_bridge.money import BTT, POINTS, Amount, Asset
 from btt_bridge.records import Urgency
 from btt_bridge.settle import events, meters
 from btt_bridge.settle.billing import Billing, State, history
 from btt_bridge.settle.meters import Reading
-from btt_bridge.settle.splits import CONTRIBUTORS
 
 _MONTH: Final = re.compile(r"\d{4}-\d{2}")
 _PAGE: Final = 1000
+# How often accounts are read again when somebody writes meanwhile.
+_TRIES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Bill:
     hardware: str
     #: Who did the work; "" while it is only held.
     node: str
-    #: What the meters read; None where nobody read them.
+    #: What the meters read; None where it is only held, or took nothing.
     reading: Reading | None = None
 
     @property
@@ -97,10 +98,12 @@ class Account:
     charged: int
     refunded: int
     paid: int
+    #: What moved it besides; nothing of ours does.
+    other: int = 0
 
     @property
     def closing(self) -> int:
-        return self.opening - self.charged + self.refunded + self.paid
+        return self.opening - self.charged + self.refunded + self.paid + self.other
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class Activity:
 
     hospital: str
     month: Month
+    #: The newest posting of the book when it was read.
+    head: int
     charges: tuple[Bill, ...]
     #: Of bills of this month and of earlier ones.
     refunds: tuple[Refund, ...]
@@ -127,30 +132,32 @@ def find(billing: Billing, study_key: str, service: str) -> Bill | None:
     if not sources:
         return None
     (notice,) = ledger.notices(sources[-1].id - 1, 1)
-    (bill,) = _metered(ledger, hospital, [_bill(sources[-1], notice, state)])
-    return bill
+    return billed(sources[-1], notice, state)
+
+
+def refund_of(billing: Billing, bill: Bill) -> Refund | None:
+    """Return how a bill was taken back, or None where it was not."""
+    refunded = billing.ledger.find(billing.hospital, f"{bill.key}:refund")
+    if refunded is None:
+        return None
+    (told,) = billing.ledger.notices(refunded.id - 1, 1)
+    return Refund(bill, refunded.id, refunded.at, told.data["cause"])
 
 
 def activity(billing: Billing, month: Month) -> Activity:
     """Read a month of one hospital's bills from the book, and from nothing else."""
     ledger, hospital = billing.ledger, billing.hospital
-    seen = _Seen({billing.payable(asset): asset for asset in _assets(billing)})
+    payables = {billing.payable(asset): asset for asset in _assets(billing)}
+    head, standing = balances(ledger, payables)
+    seen = _Seen(payables)
     for posting, notice in entries(ledger, before(ledger, month.start)):
+        if posting.id > head:
+            break
         seen.add(posting, notice if posting.issuer == hospital else None, inside=posting.at < month.end)
-    charges = _metered(ledger, hospital, seen.bills())
-    refunds = _refunds(ledger, hospital, [one for one in seen.refunds if one[0].at < month.end])
-    accounts = []
-    for payable, asset in seen.payables.items():
-        accounts.append(
-            Account(
-                asset=asset,
-                opening=ledger.balance(payable).units - seen.moved[payable],
-                charged=_sum([bill.amount for bill in charges], asset),
-                refunded=_sum([refund.bill.amount for refund in refunds], asset),
-                paid=seen.paid[payable],
-            )
-        )
-    return Activity(hospital, month, tuple(charges), tuple(refunds), tuple(accounts))
+    charges = tuple(seen.bills())
+    refunds = tuple(_refunds(ledger, hospital, [one for one in seen.refunds if one[0].at < month.end]))
+    accounts = tuple(_account(seen, payable, standing[payable], charges, refunds) for payable in payables)
+    return Activity(hospital, month, head, charges, refunds, accounts)
 
 
 class _Seen:
@@ -160,12 +167,15 @@ class _Seen:
         self.payables = payables
         self.charges: list[tuple[Posting, Notice]] = []
         self.refunds: list[tuple[Posting, Notice]] = []
-        #: What the accounts changed by since the month began, and what was paid into them within it.
+        #: What the accounts changed by since the month began, within it, and by payments within it.
         self.moved = dict.fromkeys(payables, 0)
+        self.moved_inside = dict.fromkeys(payables, 0)
         self.paid = dict.fromkeys(payables, 0)
 
     def add(self, posting: Posting, notice: Notice | None, *, inside: bool) -> None:
         _add(self.moved, posting)
+        if inside:
+            _add(self.moved_inside, posting)
         if notice is None:
             return
         if notice.type == events.REFUNDED:
@@ -179,7 +189,25 @@ class _Seen:
         """Return the month's charges as they stand today."""
         back = {notice.data["bill"] for _, notice in self.refunds}
         states = [State.REFUNDED if notice.data["bill"] in back else State.CHARGED for _, notice in self.charges]
-        return [_bill(*one, state) for one, state in zip(self.charges, states, strict=True)]
+        return [billed(*one, state) for one, state in zip(self.charges, states, strict=True)]
+
+
+def balances(ledger: Ledger, accounts: Iterable[str]) -> tuple[int, dict[str, int]]:
+    """Return the newest posting, and what the accounts stand at behind it."""
+    for _ in range(_TRIES):
+        head = ledger.latest(1)
+        units = {name: ledger.balance(name).units for name in accounts}
+        if ledger.latest(1) == head:
+            return (head[0].posting if head else 0), units
+    raise CapacityError("the book is being written to all the time")
+
+
+def _account(seen: _Seen, payable: str, units: int, charges: Sequence[Bill], refunds: Sequence[Refund]) -> Account:
+    asset = seen.payables[payable]
+    charged = _sum([bill.amount for bill in charges], asset)
+    refunded = _sum([refund.bill.amount for refund in refunds], asset)
+    other = seen.moved_inside[payable] + charged - refunded - seen.paid[payable]
+    return Account(asset, units - seen.moved[payable], charged, refunded, seen.paid[payable], other)
 
 
 def before(ledger: Ledger, at: datetime) -> int:
@@ -206,6 +234,18 @@ def entries(ledger: Ledger, after: int) -> Iterator[tuple[Posting, Notice | None
         after = page[-1].id
 
 
+def work(ledger: Ledger, start: datetime, end: datetime) -> dict[str, int]:
+    """Return the model operations of what each node's delivered results took, of all hospitals in this book."""
+    done: dict[str, int] = {}
+    for posting, notice in entries(ledger, before(ledger, start)):
+        if posting.at >= end:
+            break
+        if notice is not None and notice.type == events.CHARGED:
+            bill = billed(posting, notice, State.CHARGED)
+            done[bill.node] = done.get(bill.node, 0) + (bill.reading.operations if bill.reading else 0)
+    return done
+
+
 def in_currency(amount: Amount) -> str:
     """Return an amount as a decimal; raise InvalidAmountError for what is no currency of ISO 4217."""
     if amount.asset.code in (BTT.code, POINTS.code):
@@ -225,11 +265,10 @@ def _sum(amounts: Sequence[Amount], asset: Asset) -> int:
     return sum(amount.units for amount in amounts if amount.asset == asset)
 
 
-def _bill(posting: Posting, notice: Notice, state: State) -> Bill:
+def billed(posting: Posting, notice: Notice, state: State) -> Bill:
     """Read a bill from its hold or its charge."""
     data: Mapping[str, Any] = notice.data
     key = ":".join(posting.key.split(":")[:3])
-    earners = [share["account"] for share in data.get("shares", ()) if share["party"] == CONTRIBUTORS]
     return Bill(
         key=key,
         reference=data["bill"],
@@ -241,7 +280,8 @@ def _bill(posting: Posting, notice: Notice, state: State) -> Bill:
         price_list=data["price_list"],
         urgency=Urgency(data["urgency"]),
         hardware=data["hardware"],
-        node=earners[0].split(":")[1] if earners else "",
+        node=data.get("node", ""),
+        reading=meters.reading(posting),
     )
 
 
@@ -251,14 +291,8 @@ def _refunds(ledger: Ledger, hospital: str, found: Sequence[tuple[Posting, Notic
     refunds = []
     for (posting, notice), key in zip(found, keys, strict=True):
         (told,) = ledger.notices(charged[key].id - 1, 1)
-        refunds.append(Refund(_bill(charged[key], told, State.REFUNDED), posting.id, posting.at, notice.data["cause"]))
+        refunds.append(Refund(billed(charged[key], told, State.REFUNDED), posting.id, posting.at, notice.data["cause"]))
     return refunds
-
-
-def _metered(ledger: Ledger, hospital: str, bills: Sequence[Bill]) -> list[Bill]:
-    """Return bills with what the meters read for them."""
-    read = meters.readings(ledger, hospital, [bill.key for bill in bills])
-    return [replace(bill, reading=read.get(bill.key)) for bill in bills]
 
 
 def _assets(billing: Billing) -> list[Asset]:

@@ -29,10 +29,10 @@ def held(account: str, bill: str, charge: Charge, expires_at: datetime) -> Event
     return Event(HELD, account, facts | {"bill": reference(bill)})
 
 
-def charged(account: str, bill: str, charge: Charge, split: str, parts: Parts) -> Event:
-    """Tell that a delivered result was charged, and who got what of it."""
+def charged(account: str, bill: str, charge: Charge, node: str, split: str, parts: Parts) -> Event:
+    """Tell that a delivered result was charged, who did the work, and who got what of it."""
     facts = _priced(charge) | {"amount": money(charge.amount), "split": split, "shares": _shares(parts)}
-    return Event(CHARGED, account, facts | {"bill": reference(bill)})
+    return Event(CHARGED, account, facts | {"bill": reference(bill), "node": node})
 
 
 def voided(account: str, bill: str, amount: Mapping[str, Any], cause: str) -> Event:

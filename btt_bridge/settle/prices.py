@@ -70,7 +70,7 @@ class PriceList:
         micro = self.base_micro + self.operations.of(facts.operations) + self.voxels.of(facts.voxels)
         micro += self.bytes.of(facts.size_bytes)
         factor = Fraction(self.urgency_percent[facts.urgency] * self.hardware_percent[facts.hardware], 100 * 100)
-        units = _rounded(micro * factor / MICRO, self.rounding)
+        units = rounded(micro * factor / MICRO, self.rounding)
         return Charge(
             amount=Amount(min(max(units, self.floor_units), self.cap_units), self.asset),
             price_list=self.name,
@@ -117,7 +117,8 @@ def _price_list(source: Source) -> PriceList:
     )
 
 
-def _rounded(exact: Fraction, rounding: str) -> int:
+def rounded(exact: Fraction, rounding: str) -> int:
+    """Return a whole number by one of the ways that a mapping can name."""
     if rounding == "up":
         return -(-exact.numerator // exact.denominator)
     if rounding == "down":

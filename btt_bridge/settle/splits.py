@@ -13,7 +13,7 @@ from btt_bridge.money import Amount, split
 from btt_bridge.settle import dated
 
 _SCHEMA = "splits.schema.json"
-#: The party whose account is that of the node which did the work.
+#: The party whose account is that of the node which did the work, or the month's pool.
 CONTRIBUTORS = "contributors"
 WHOLE_BASIS_POINTS = 10_000
 
@@ -35,6 +35,8 @@ class Split:
     name: str
     effective_from: date
     shares: tuple[Share, ...]
+    #: Whether the contributors' share waits in a pool until its month is shared out, or is the node's at once.
+    pooled: bool = False
 
     def divide(self, amount: Amount) -> list[tuple[Share, Amount]]:
         """Return each party's part of an amount; the parts sum to it exactly."""
@@ -69,4 +71,4 @@ def _split(source: Source) -> Split:
             raise source.error(message, ("shares", position), keyword="account")
     if len({share.party for share in shares}) != len(shares):
         raise source.error("a party stands twice", ("shares",))
-    return Split(source.body["name"], dated.day(source), shares)
+    return Split(source.body["name"], dated.day(source), shares, source.body.get("contributors") == "pool")

@@ -24,19 +24,22 @@ class Check:
 
     name: str
     well: bool
-    #: Whether the bridge must not be called well without it. Without the pool it still takes and keeps studies.
+    #: Whether the bridge must not be called well without it. Without pool or EHR it still takes studies.
     vital: bool
     detail: str
 
 
 def checks(settings: Settings, journal: Journal) -> list[Check]:
     """Ask everything; a question that raises is answered with no."""
-    return [
+    asked = [
         _asked("database", True, lambda: _database(journal)),
         _asked("spool", True, lambda: _spool(settings)),
         _asked("listener", True, lambda: _answers(settings.accept.host, settings.accept.port)),
         _asked("exchange", False, lambda: _exchange(settings.dispatch.exchange_url)),
     ]
+    if settings.fhir_door:
+        asked.append(_asked("FHIR door", False, lambda: _answers(settings.fhir.host, settings.fhir.port)))
+    return asked
 
 
 def _asked(name: str, vital: bool, question: Callable[[], tuple[bool, str]]) -> Check:

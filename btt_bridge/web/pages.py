@@ -21,7 +21,7 @@ from btt_bridge.ledger import Ledger, Transfer
 from btt_bridge.money import Amount, Asset, written
 from btt_bridge.records import Series
 from btt_bridge.store import Store
-from btt_bridge.web import facts, story, words
+from btt_bridge.web import accounts, facts, story, words
 from btt_bridge.web.health import checks
 from btt_bridge.web.metrics import Metrics
 
@@ -174,10 +174,24 @@ class Pages:
             "ledger.html",
             balances=balances,
             trial_balance=self.ledger.trial_balance(),
-            account=account,
-            statement=self.ledger.statement(account) if account else [],
+            statement=accounts.statement(self.ledger, account) if account else None,
             entries=entries,
             notices=self.ledger.notices(entries[-1].posting - 1, len(entries))[::-1] if entries else [],
+        )
+
+    def prices(self, request: Request) -> Response:
+        """Show the price lists that were ever in force, and what results have cost."""
+        lists = accounts.price_lists(self.settings)
+        return self._page(request, "prices.html", lists=lists, charged=accounts.charged(self.ledger))
+
+    def settlement(self, request: Request) -> Response:
+        """Show how charges were shared, sealed batches, and payments with the time that they took."""
+        return self._page(
+            request,
+            "settlement.html",
+            shared=accounts.shared(self.ledger),
+            payments=accounts.payments(self.ledger),
+            sealed=accounts.sealed(self.ledger),
         )
 
     # --- for machines -----------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ def app(settings: Settings, journal: Journal, ledger: Ledger, store: Store, cloc
             Route("/studies/{journey_id:int}/pictures/{delivery_id:int}.png", pages.picture),
             Route("/queue", pages.queue),
             Route("/ledger", pages.accounts),
+            Route("/prices", pages.prices),
+            Route("/settlement", pages.settlement),
             Route("/health", pages.health),
             Route("/metrics", pages.metrics),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),

@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from btt_evm import artifacts  # noqa: E402  (a build does not have its own folder on the path)
+from btt_evm import artifacts
 
 
 class CompileFirst(build_py):

@@ -33,6 +33,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "log_level": "INFO",
     "reap_seconds": 0.2,
     "accept": {"port": 0, "free_bytes_min": 0},
+    "fhir": {"port": 0},
     "web": {"port": 0},
     "exchange": {"port": 0, "lease_seconds": 6, "ban_seconds": 1, "attempts_max": 20},
     "node": {"threads": 1},

@@ -37,7 +37,7 @@ def test_alphabetical_order_is_the_order_of_events() -> None:
     folders = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
     assert [name for name in folders if name in STAGES] == list(STAGES)
     assert list(STAGES) == sorted(STAGES)
-    assert set(folders) - set(STAGES) == {"ledger", "web"}
+    assert set(folders) - set(STAGES) == {"commands", "ledger", "web"}
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "ledger", "web"])

@@ -69,9 +69,9 @@ def deadline(clock: FakeClock) -> Any:
 
 
 def test_the_shipped_mappings_hold_and_an_empty_folder_does_not(tmp_path: Path) -> None:
-    """What `btt-bridge check` says of prices and splits."""
+    """What `btt-bridge check` says of prices, splits, references and dividends."""
     assert check(ROOT / "mappings") == []
-    assert len(check(tmp_path)) == 2
+    assert {Path(error.file).name for error in check(tmp_path)} == {"prices", "splits", "references", "dividends"}
 
 
 def test_a_delivered_study_is_charged_and_shared_70_15_10_5(billing: Billing, clock: FakeClock) -> None:
@@ -242,8 +242,9 @@ def test_the_history_of_a_bill_is_all_that_happened_to_it(billing: Billing, cloc
     billing.refund(STUDY, "ct-lung", Cause.DISPUTED)
     transfers = history(billing.ledger, "test", STUDY, "ct-lung")
     kinds = [transfer.kind for transfer in transfers]
-    assert kinds == ["hold", "void"] * 5 + ["hold", "expire"] + ["move"] * 5 + ["move"] * 5
-    assert transfers == [t for t in billing.ledger.latest(100)[::-1] if t.id > 5]
+    # The charge, its four shares and three readings; then charge and shares back.
+    assert kinds == ["hold", "void"] * 5 + ["hold", "expire"] + ["move"] * 8 + ["move"] * 5
+    assert transfers == [t for t in billing.ledger.latest(100)[::-1] if t.id > 8]
     with pytest.raises(RefusedError):
         history(billing.ledger, "test", "1.2.3", "ct-lung")
 

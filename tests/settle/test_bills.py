@@ -12,9 +12,9 @@ from btt_bridge.errors import RefusedError
 from btt_bridge.ledger import audit
 from btt_bridge.money import CNY
 from btt_bridge.records import Urgency
-from btt_bridge.settle import Billing, Cause, State
-from btt_bridge.settle.bills import Account, Month, activity, before, entries, find
-from btt_bridge.settle.meters import Meters, Reading
+from btt_bridge.settle import Billing, Cause, State, meters
+from btt_bridge.settle.bills import Account, Month, activity, before, entries, find, work
+from btt_bridge.settle.meters import Reading
 from btt_bridge.testing import FakeClock
 from tests.settle import books
 
@@ -52,10 +52,10 @@ def test_a_month_tells_its_charges_refunds_and_payments(billing: Billing) -> Non
         State.CHARGED,
     ]
     assert [int(refund.bill.study_key, 16) for refund in january.refunds] == [3]
-    assert january.accounts == (Account(CNY, 0, 536 + 965 + 536 + 536, 536, 1000),)
+    assert january.accounts == (Account(CNY, 0, 536 + 966 + 536 + 536, 536, 1000),)
     assert [int(bill.study_key, 16) for bill in february.charges] == [6]
     assert [(int(r.bill.study_key, 16), r.cause, r.bill.amount.units) for r in february.refunds] == [
-        (2, "withdrawn", 965)
+        (2, "withdrawn", 966)
     ]
     assert february.accounts[0].opening == january.accounts[0].closing
     assert february.accounts[0].closing == billing.ledger.balance(billing.payable(CNY)).units
@@ -68,19 +68,18 @@ def test_the_first_posting_of_a_month_is_found_wherever_it_lies(billing: Billing
         assert before(billing.ledger, at) == max((p.id for p in postings if p.at < at), default=0)
 
 
-def test_what_a_result_took_is_in_the_book_once(billing: Billing) -> None:
-    """Readings are postings: audited, balanced, made once, kept after a refund, and never of what was not charged."""
+def test_what_a_result_took_is_in_the_posting_of_its_charge(billing: Billing) -> None:
+    """Readings are audited and balanced, made once, kept after a refund, and never of what was not charged."""
     january = activity(billing, Month.parse("2026-01"))
     read = Reading(130_000_000_000, 65_011_712, 130_000_000)
     assert [bill.reading for bill in january.charges] == [read, read, read, None]
-    meters = Meters(billing.ledger, "test")
-    standing = billing.standing(books.study(1), books.SERVICE)
-    first = meters.read(standing, billing.quote(books.facts()))
-    other = billing.quote(books.facts(Urgency.STAT))
-    assert first is not None
-    assert meters.read(standing, other) == first
-    assert meters.read(billing.standing(books.study(7), books.SERVICE), other) is None
-    assert meters.read(billing.standing(books.study(3), books.SERVICE), other) is None
+    usage = [billing.ledger.balance(meters.account("test", unit)).units for unit in meters.UNITS]
+    assert usage == [4 * units for units in (read.operations, read.voxels, read.size_bytes)]
+    books.deliver(billing, 1, Urgency.STAT)
+    assert usage == [billing.ledger.balance(meters.account("test", unit)).units for unit in meters.UNITS]
+    held = find(billing, books.study(7), books.SERVICE)
+    assert held is not None
+    assert held.reading is None
     assert audit.verify(billing.ledger).problem == ""
     assert set(billing.ledger.trial_balance().values()) == {0}
     told = [notice.data for notice in billing.ledger.notices(0, 100)]
@@ -91,7 +90,7 @@ def test_what_a_result_took_is_in_the_book_once(billing: Billing) -> None:
     ("number", "state", "units"),
     [
         (1, State.CHARGED, 536),
-        (2, State.REFUNDED, 965),
+        (2, State.REFUNDED, 966),
         (4, State.OPEN, 536),
         (7, State.HELD, 536),
     ],
@@ -109,3 +108,12 @@ def test_a_bill_nobody_asked_for_is_none(billing: Billing) -> None:
     """Nothing held and nothing charged is no bill; voiding it makes none."""
     billing.void(books.study(9), books.SERVICE, Cause.NOT_DELIVERED)
     assert find(billing, books.study(9), books.SERVICE) is None
+
+
+def test_the_work_of_a_span_is_summed_by_node(billing: Billing) -> None:
+    """Delivered work counts for the node that did it, where it was charged; its end is not in the span."""
+    each = books.facts().operations
+    january, march = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 3))
+    assert work(billing.ledger, january, march) == {"n1": 3 * each, "n2": each}
+    assert work(billing.ledger, books.JANUARY, books.JANUARY) == {}
+    assert work(billing.ledger, books.JANUARY, books.JANUARY + timedelta(seconds=1)) == {"n1": 2 * each}

@@ -76,7 +76,7 @@ def test_the_same_charge_is_the_same_message_and_its_reversal_another(billing: B
     charged = dft.charge(refund.bill, SUBJECT, ROUTE)
     assert charged == dft.charge(bill(billing, 2), SUBJECT, ROUTE)
     credit = parsed(dft.reversal(refund, SUBJECT, ROUTE)).dft_p03_financial.ft1
-    assert (credit.ft1_6.to_er7(), credit.ft1_11.to_er7()) == ("CR", "9.65&CNY")
+    assert (credit.ft1_6.to_er7(), credit.ft1_11.to_er7()) == ("CR", "9.66&CNY")
     assert credit.ft1_2.to_er7() != parsed(charged).dft_p03_financial.ft1.ft1_2.to_er7()
 
 

@@ -35,7 +35,7 @@ def test_health_is_200_where_everything_vital_is_well(house: House) -> None:
     assert status == 200
     assert body["well"] is True
     wells = {name: check["well"] for name, check in body["checks"].items()}  # type: ignore[attr-defined]
-    assert wells == {"database": True, "spool": True, "listener": True, "exchange": False}
+    assert wells == {"database": True, "spool": True, "listener": True, "exchange": False, "FHIR door": False}
 
 
 def test_health_is_503_without_a_listener_without_space_and_without_a_database(house: House) -> None:

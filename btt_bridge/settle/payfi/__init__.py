@@ -13,11 +13,16 @@ from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle.payfi import participants, policy
 from btt_bridge.settle.payfi.clearing import Clearing, Standing, State
+from btt_bridge.settle.payfi.events import INSTRUCTED, NETTED, RETURNED, SETTLED
 from btt_bridge.settle.payfi.instructions import PaymentInstruction, Reader, parse
 from btt_bridge.settle.payfi.rates import Desk, Quote
 from btt_bridge.settle.payfi.reconcile import ServiceLevel, reconcile, run, service_level
 
 __all__ = [
+    "INSTRUCTED",
+    "NETTED",
+    "RETURNED",
+    "SETTLED",
     "Clearing",
     "Desk",
     "PaymentInstruction",

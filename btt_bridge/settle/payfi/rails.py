@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class FileRail:
         for path in sorted((self.folder / "in").glob("*.xml")):
             try:
                 found.append(Statement(path.name, camt_054(path.read_bytes())))
+            except FileNotFoundError:
+                continue  # another process has just booked it
             except MalformedError:
                 _log.error("notification refused", file=path.name)
                 self._move(path.name, "refused")
@@ -66,7 +68,8 @@ class FileRail:
 
     def _move(self, name: str, folder: str) -> None:
         source = self.folder / "in" / Path(name).name
-        if source.exists():
+        # Another process may have booked it as well, and put it away first.
+        with suppress(FileNotFoundError):
             source.replace(self.folder / folder / source.name)
             _sync(self.folder / folder)
 

@@ -50,7 +50,8 @@ def reconcile(clearing: Clearing, rail: SettlementRail) -> Reconciled:
 def run(clearing: Clearing, rail: SettlementRail) -> Reconciled:
     """Do whatever is to be done now: close what is due, hand over what is closed, book what is confirmed.
 
-    Meant to be called every minute or so; called more often, or by several at once, it does nothing twice.
+    Called every second, or by several processes at once, it does nothing twice. A rail that is down raises; what is
+    closed stands in the book, and is handed over by whoever calls next.
     """
     while clearing.close():
         pass

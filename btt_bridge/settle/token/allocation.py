@@ -6,7 +6,7 @@ import hashlib
 from calendar import monthrange
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,6 +142,15 @@ class Table:
         months = (day.year - start.year) * 12 + day.month - start.month
         over = day.day >= min(start.day, monthrange(day.year, day.month)[1])
         return months if over else months - 1
+
+    def span(self, month: int) -> tuple[datetime, datetime]:
+        """Return when a month begins and ends, in UTC; 1 is the first."""
+        return self._after(month - 1), self._after(month)
+
+    def _after(self, months: int) -> datetime:
+        year, month = divmod(self.effective_from.year * 12 + self.effective_from.month - 1 + months, 12)
+        day = min(self.effective_from.day, monthrange(year, month + 1)[1])
+        return datetime(year, month + 1, day, tzinfo=UTC)
 
 
 def load(folder: Path) -> tuple[Table, ...]:

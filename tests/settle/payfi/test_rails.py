@@ -281,6 +281,27 @@ def test_notifications_are_read_until_they_are_acknowledged(tmp_path: Path) -> N
     assert (tmp_path / "in" / "half.part").exists()
 
 
+def test_two_processes_that_read_the_same_folder_trip_over_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notification that the other one has put away between looking and reading, or before we could, is done."""
+    rail, other = FileRail(tmp_path), FileRail(tmp_path)
+    (tmp_path / "in" / "1.xml").write_bytes(camt())
+    other.acknowledge("1.xml")
+    rail.acknowledge("1.xml")
+    assert [path.name for path in (tmp_path / "done").iterdir()] == ["1.xml"]
+    (tmp_path / "in" / "2.xml").write_bytes(camt())
+    read = Path.read_bytes
+
+    def read_late(path: Path) -> bytes:
+        other.acknowledge(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_late)
+    assert rail.statements() == []
+    assert {path.name for path in (tmp_path / "done").iterdir()} == {"1.xml", "2.xml"}
+
+
 def test_rails_and_rates_are_plugins(tmp_path: Path) -> None:
     """Our own come in by the same door as anybody's."""
     made: list[Any] = [plugins.rail("file", str(tmp_path)), plugins.rate_source("file", str(tmp_path / "a.csv"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -72,6 +73,21 @@ def test_a_day_of_payments_is_paid_within_the_promise(clearing: Clearing, clock:
     assert sorted(path.name for path in (tmp_path / "rail" / "taken").iterdir()) == [
         f"btt-{batch.number}.xml" for batch in list(clearing.batches())[::-1]
     ]
+    assert_sound(clearing)
+
+
+def test_several_who_do_what_is_due_at_once_do_it_once(clearing: Clearing, clock: FakeClock, tmp_path: Path) -> None:
+    """Four workers, twice: one batch, one message, one settlement, whoever is quicker."""
+    clearing.instruct(payment("Claim/1", 1000))
+    clock.advance(3600)
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(lambda _: run(clearing, FileRail(tmp_path / "rail")), range(8)))
+        assert [batch.number for batch in clearing.batches()] == [1]
+        bank(tmp_path / "rail", 1)
+        list(workers.map(lambda _: run(clearing, FileRail(tmp_path / "rail")), range(8)))
+    assert [path.name for path in (tmp_path / "rail" / "done").iterdir()] == ["1.xml"]
+    assert clearing.standing(opaque("Claim/1")).state is State.SETTLED
+    assert units(clearing, "bank:cny") == 993
     assert_sound(clearing)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -231,3 +231,14 @@ def test_a_table_that_leaves_something_is_not_wrong(tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(body))
     (table,) = allocation.load(tmp_path)
     assert table.unallocated == table.supply * 9 // 10
+
+
+@pytest.mark.parametrize("start", [date(2025, 1, 1), date(2024, 1, 31), date(2024, 2, 29)])
+def test_the_span_of_a_month_is_when_it_is_the_next_to_be_over(start: date) -> None:
+    """Months follow each other without gap; on a month's last day it is not over, and on the next day it is."""
+    table = Table("any", start, 1, (), "")
+    for month in range(1, 61):
+        begins, ends = table.span(month)
+        assert begins == table.span(month - 1)[1] if month > 1 else begins.date() == start
+        assert table.months((ends - timedelta(days=1)).date()) == month - 1
+        assert table.months(ends.date()) == month

@@ -1,0 +1,300 @@
+"""`btt-bridge billing`: reports, invoices, charges for the billing system, payments, refunds and dividends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from btt_bridge import config
+from btt_bridge.errors import ConfigurationError, InvalidAmountError, MalformedError, UnknownError
+
+if TYPE_CHECKING:
+    from btt_bridge.config import Settings
+    from btt_bridge.journal import Journey
+    from btt_bridge.money import Asset
+    from btt_bridge.records import Performance
+    from btt_bridge.settle import Billing
+    from btt_bridge.settle.bills import Bill, Month
+    from btt_bridge.settle.usage import Report
+
+app = typer.Typer(no_args_is_help=True, help="What compute cost, for accountants and billing systems.")
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
+]
+MonthText = Annotated[str, typer.Argument(metavar="MONTH", help="As 2026-01.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; without it, standard output.")]
+Currency = Annotated[str, typer.Option("--asset", help="The asset of the price list that is meant.")]
+AccessionOrUid = Annotated[str, typer.Argument(help="Accession Number or Study Instance UID.")]
+
+
+class Format(StrEnum):
+    """The forms of the usage report."""
+
+    HTML = "html"
+    PDF = "pdf"
+    CSV = "csv"
+
+
+class RefundCause(StrEnum):
+    """Why a person takes a charge back."""
+
+    DISPUTED = "disputed"
+    WITHDRAWN = "withdrawn"
+
+
+@app.command()
+def report(
+    month: MonthText,
+    form: Annotated[Format, typer.Option("--format", help="html, pdf or csv.")] = Format.HTML,
+    output: Output = None,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Write a month's usage: the account to the unit, what was used, and what it would have cost elsewhere."""
+    from btt_bridge.settle import usage
+    from btt_bridge.settle.bills import activity
+
+    settings = config.load(settings_file)
+    with _billing(settings) as billing:
+        seen = activity(billing, _month(settings, month))
+    found = usage.summarize(seen, usage.load(settings.mappings_dir / "references"))
+    writers = {Format.HTML: usage.as_html, Format.CSV: usage.as_csv, Format.PDF: _pdf}
+    _write(writers[form](found), output)
+
+
+@app.command()
+def invoice(
+    month: MonthText, asset: Currency = "CNY", output: Output = None, settings_file: SettingsFile = None
+) -> None:
+    """Write a month's Invoice as FHIR R4 JSON, every decimal exact."""
+    from btt_bridge.settle import charges
+    from btt_bridge.settle.bills import activity
+
+    settings = config.load(settings_file)
+    with _billing(settings) as billing:
+        seen = activity(billing, _month(settings, month))
+        resource = charges.invoice(seen, _asset(billing, asset), settings.settle.issuer, billing.prices)
+    _write(f"{charges.written(resource)}\n".encode(), output)
+
+
+@app.command("charge-item")
+def charge_item(study: AccessionOrUid, output: Output = None, settings_file: SettingsFile = None) -> None:
+    """Write a study's ChargeItem as FHIR R4 JSON, its subject masked."""
+    from btt_bridge.settle import charges
+
+    settings = config.load(settings_file)
+    with _billing(settings) as billing:
+        resource = charges.charge_item(_bill(settings, billing, study))
+    _write(f"{charges.written(resource)}\n".encode(), output)
+
+
+@app.command()
+def dft(
+    study: AccessionOrUid,
+    reversal: Annotated[bool, typer.Option("--reversal", help="The credit of a charge that was taken back.")] = False,
+    procedure: Annotated[str, typer.Option(help='The payer\'s code, as "71250^CT chest^C4".')] = "",
+    output: Output = None,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Write a study's charge as HL7 v2.5.1 DFT^P03, for the hospital's own billing system: it names the patient."""
+    from btt_bridge.settle import dft as messages
+    from btt_bridge.settle.bills import refund_of
+
+    settings = config.load(settings_file)
+    route = messages.Route(*settings.settle.dft_sender.split("^"), *settings.settle.dft_receiver.split("^"))
+    coded = messages.Procedure(*_code(procedure)) if procedure else None
+    with _billing(settings) as billing:
+        bill, subject = _bill(settings, billing, study), messages.Subject(**_subject(settings, study))
+        taken_back = refund_of(billing, bill)
+    if not reversal:
+        _write(messages.charge(bill, subject, route, coded), output)
+    elif taken_back is None:
+        raise UnknownError("this charge was not taken back")
+    else:
+        _write(messages.reversal(taken_back, subject, route, coded), output)
+
+
+@app.command()
+def refund(
+    study: AccessionOrUid,
+    cause: Annotated[RefundCause, typer.Option(help="disputed or withdrawn.")] = RefundCause.DISPUTED,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Take a study's charge back, once, from everybody who got a share."""
+    from btt_bridge.settle import Cause
+
+    settings = config.load(settings_file)
+    with _billing(settings) as billing:
+        bill = _bill(settings, billing, study)
+        standing = billing.refund(bill.study_key, bill.service, Cause(cause.value))
+    typer.echo(f"{bill.reference}: {bill.amount} {standing.state}")
+
+
+@app.command()
+def pay(
+    reference: Annotated[str, typer.Argument(help="The bank's name for the payment; it counts once.")],
+    amount: Annotated[str, typer.Argument(help="As 1234.50.")],
+    asset: Currency = "CNY",
+    settings_file: SettingsFile = None,
+) -> None:
+    """Book a payment of the hospital against what it owes."""
+    from btt_bridge.money import exactly, written
+
+    settings = config.load(settings_file)
+    try:
+        number = Decimal(amount)
+    except InvalidOperation:
+        raise InvalidAmountError("an amount is written as 1234.50") from None
+    with _billing(settings) as billing:
+        unit = _asset(billing, asset)
+        billing.receive(reference, exactly(number, unit))
+        balance = billing.ledger.balance(billing.payable(unit))
+    typer.echo(f"{balance.account}: {written(balance.units, unit)}")
+
+
+@app.command()
+def share(month: MonthText, asset: Currency = "CNY", settings_file: SettingsFile = None) -> None:
+    """Share a month's pool of the contributors' share out, once; again, say how it was shared."""
+    from btt_bridge.money import Amount, written
+    from btt_bridge.settle import dividends
+    from btt_bridge.settle.bills import Month
+
+    settings = config.load(settings_file)
+    folder = settings.mappings_dir / "dividends"
+    period, papers = Month.parse(month), _attestations(folder / "attestations")
+    with _billing(settings) as billing:
+        unit = _asset(billing, asset)
+        shared = dividends.open_dividends(folder, billing.ledger)
+        for refusal in shared.refusals(period, papers):
+            typer.echo(f"an attestation of {refusal.contributor or 'nobody known'} does not count: {refusal.reason}")
+        found = shared.distribute(period, unit, _performances(settings, period), papers)
+    typer.echo(f"{found.period} by {found.formula}: {found.pooled} in the pool")
+    for one in found.shares:
+        factors = ", ".join(f"{name} {factor}" for name, factor in one.factors.items() if factor != 1)
+        typer.echo(f"  {one.contributor:<40} {Amount(one.units, unit)!s:>20}  {factors}".rstrip())
+    typer.echo(f"  carried to the next month: {written(found.carried_after, unit)}")
+
+
+# --- within ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _billing(settings: Settings) -> Iterator[Billing]:
+    from btt_bridge.ledger import Ledger
+    from btt_bridge.settle import open_billing
+
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        yield open_billing(settings, ledger)
+
+
+def _month(settings: Settings, text: str) -> Month:
+    from btt_bridge.settle.bills import Month
+
+    zone = settings.settle.time_zone
+    return Month.parse(text, UTC if zone == "UTC" else ZoneInfo(zone))
+
+
+def _asset(billing: Billing, code: str) -> Asset:
+    for version in billing.prices:
+        if version.asset.code == code:
+            return version.asset
+    raise UnknownError("no price list is in this asset")
+
+
+def _journey(settings: Settings, study: str) -> Journey:
+    """Return the newest revision of a study that has a bill."""
+    from btt_bridge.journal import Journal
+
+    found = [journey for journey in Journal(settings.journal_url).find(study) if "bill" in journey.facts]
+    if not found:
+        raise UnknownError("there is no bill of a study with this Accession Number or Study Instance UID")
+    return found[-1]
+
+
+def _bill(settings: Settings, billing: Billing, study: str) -> Bill:
+    from btt_bridge.settle.bills import find
+
+    journey = _journey(settings, study)
+    bill = find(billing, journey.facts["bill"], journey.facts["assign"]["service"])
+    if bill is None:
+        raise UnknownError("nothing was held or charged for this study")
+    return bill
+
+
+def _subject(settings: Settings, study: str) -> dict[str, str]:
+    """Return whose study it is, as its own images say."""
+    from btt_bridge.journal import Journal
+
+    uid = _journey(settings, study).study_instance_uid
+    keywords = Journal(settings.journal_url).keywords([uid])[uid][0]
+    # PS3.5 Section 6.2: the alphabetic group comes first, and components are as in HL7.
+    family, _, rest = str(keywords.get("PatientName", "")).partition("=")[0].partition("^")
+    return {
+        "patient_id": str(keywords.get("PatientID", "")),
+        "assigning_authority": str(keywords.get("IssuerOfPatientID", "")),
+        "family_name": family,
+        "given_name": rest.partition("^")[0],
+        "visit_number": str(keywords.get("AdmissionID", "")),
+        "filler_order_number": str(keywords.get("AccessionNumber", "")),
+    }
+
+
+def _code(text: str) -> tuple[str, str, str]:
+    parts = text.split("^")
+    if len(parts) != 3 or not all(parts):
+        raise MalformedError("a procedure is written as code^text^system")
+    return parts[0], parts[1], parts[2]
+
+
+def _attestations(folder: Path) -> list[dict[str, Any]]:
+    """Read auditors' envelopes, one JSON object a file."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            envelope = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise MalformedError(f"{path} is not JSON") from None
+        if not isinstance(envelope, dict):
+            raise MalformedError(f"{path} is no envelope")
+        found.append(envelope)
+    return found
+
+
+def _performances(settings: Settings, period: Month) -> tuple[Performance, ...]:
+    """Return what this bridge's own exchange measured; where the exchange is another's, nobody has measured."""
+    if not settings.local_exchange:
+        return ()
+    from btt_bridge.exchange import Market, performance
+    from btt_bridge.parcel import Shelf
+
+    market = Market(settings.exchange_database_url, Shelf(settings.parcels_url), settings.exchange)
+    with closing(market):
+        return performance(market.engine, period.start, period.end)
+
+
+def _pdf(found: Report) -> bytes:
+    try:
+        from btt_bridge.settle.usage.printed import as_pdf
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "PDF needs a library that is not installed", advice="Install btt-bridge[report]."
+        ) from None
+    return as_pdf(found)
+
+
+def _write(content: bytes, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    else:
+        output.write_bytes(content)
