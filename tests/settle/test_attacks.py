@@ -352,7 +352,7 @@ def test_a_stolen_key_is_replaced_and_old_events_keep_their_proof(billing: Billi
 
 
 def test_nothing_public_counts_or_sizes_a_patient_or_a_study(billing: Billing) -> None:
-    """Two hospitals' days, one of one study and one of many: no event names, counts or measures a study."""
+    """Of each charge there is a price and who got what; no event names, counts or measures a study."""
     for number in range(1, 12):
         deliver(billing, number)
     told = _emitted(billing, Signer(Ed25519PrivateKey.generate()))
