@@ -366,6 +366,7 @@ def test_nothing_public_counts_or_sizes_a_patient_or_a_study(billing: Billing) -
         "cause",
         "expires_at",
         "hardware",
+        "node",
         "payment",
         "price_list",
         "shares",
