@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from btt_bridge.errors import SignatureError
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
 
 def canonical(body: Any) -> bytes:
     """Return the one byte string that stands for a JSON value: sorted keys, no blanks, UTF-8, no NaN."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _encode(body).encode()
 
 
 def _pre_authentication(kind: str, payload: bytes) -> bytes:

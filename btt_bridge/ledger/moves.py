@@ -124,15 +124,13 @@ class Event:
     #: The account in whose order consumers see it.
     account: str
     data: Mapping[str, Any]
+    #: The data as the outbox keeps it.
+    text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (_EVENT_TYPE.fullmatch(self.type) and _ACCOUNT.fullmatch(self.account)):
             raise LedgerError("an event names its type and its account")
-
-    @property
-    def text(self) -> str:
-        """The data as the outbox keeps it."""
-        return canonical(dict(self.data)).decode()
+        object.__setattr__(self, "text", canonical(dict(self.data)).decode())
 
 
 def event_digest(kind: str, account: str, text: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -153,17 +153,14 @@ class Billing:
         for _ in range(_TRIES):
             answers |= self._all_charged(list(due))
             due = {bill: delivery for bill, delivery in due.items() if bill not in answers}
-            if not due:
-                return [answers[delivery.bill] for delivery in deliveries]
-            open_holds, now = self._open_holds(list(due)), self.ledger.now()
-            for earner, asset in {(self._earner(one, now), one.charge.amount.asset) for one in due.values()}:
-                self.ledger.open_account(earner, asset)
-            asked = [self._charging(bill, delivery, open_holds.get(bill), now) for bill, delivery in due.items()]
-            for bill, answer in zip(due, self.ledger.post_many(asked), strict=True):
+            for bill, answer in zip(due, self._post_many(due), strict=True):
                 if isinstance(answer, Posting):
                     answers[bill] = Standing(State.CHARGED, answer)
                 elif not isinstance(answer, KeyConflictError | HoldResolvedError):  # these: look again
                     answers[bill] = answer
+            due = {bill: delivery for bill, delivery in due.items() if bill not in answers}
+            if not due:
+                return [answers[delivery.bill] for delivery in deliveries]
         raise CapacityError("these bills are being changed by others all the time")
 
     def void(self, study_key: str, service: str, cause: Cause) -> Standing:
@@ -267,6 +264,16 @@ class Billing:
         return {bill: hold for bill, hold in last.items() if hold.id in still_open}
 
     # --- what is posted ---------------------------------------------------------------------------------
+
+    def _post_many(self, due: Mapping[str, Delivered]) -> list[Posting | LedgerError]:
+        if not due:
+            return []
+        open_holds, now = self._open_holds(list(due)), self.ledger.now()
+        for earner, asset in {(self._earner(one, now), one.charge.amount.asset) for one in due.values()}:
+            self.ledger.open_account(earner, asset)
+        return self.ledger.post_many(
+            [self._charging(bill, delivery, open_holds.get(bill), now) for bill, delivery in due.items()]
+        )
 
     def _charging(self, bill: str, delivery: Delivered, open_hold: Transfer | None, now: datetime) -> Instruction:
         """A charge: what the hospital owes into the clearing account, and from there to each party its share."""

@@ -1,11 +1,12 @@
 """How fast the ledger is, durable, one writer, on both engines; a settlement is one charge of four transfers.
 
-python -m tests.bench.ledger [--transfers 10000000]
+python -m tests.bench.ledger [--engine SQLite] [--transfers 10000000] [--folder /var/tmp]
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -15,11 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from btt_bridge.config import Settings
 from btt_bridge.ledger import Event, Instruction, Ledger, Move, audit
 from btt_bridge.money import CNY, Amount, split
+from btt_bridge.records import Urgency
+from btt_bridge.settle import Delivered, Facts, Till, open_billing
 from tests.bench import row
 from tests.peers.postgres import postgresql
 
+ROOT = Path(__file__).parents[2]
 HOSPITAL = "hospital:bench:payable:cny"
 PARTIES = ("node:bench:earnings:cny", "fund:development:cny", "fund:foundation:cny", "fund:operational-reserve:cny")
 WEIGHTS = (7000, 1500, 1000, 500)
@@ -28,14 +33,21 @@ BATCH = 2500
 SINGLES = 400
 BATCHES = 5
 SMALL = 10_000
+#: What each engine must do: settlements a second singly, transfers a second in batches.
+_LEAST = {"SQLite": (180, 20_000), "PostgreSQL": (150, 10_000)}
 
 
-def measure(transfers: int = 100_000) -> list[dict[str, Any]]:
-    """Return the figures; `transfers` is how large the ledger is for the last balance read."""
+def measure(
+    transfers: int = 100_000, engines: Sequence[str] = ("SQLite", "PostgreSQL"), folder: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the figures; `transfers` is how large the ledger is for the last balance read and verification."""
     rows: list[dict[str, Any]] = []
-    for engine, singly, batched in (("SQLite", 180, 20_000), ("PostgreSQL", 150, 10_000)):
-        with _ledger(engine) as ledger:
-            rows += _engine_rows(engine, ledger, singly, batched, transfers)
+    for engine, (singly, batched) in _LEAST.items():
+        if engine in engines:
+            with _ledger(engine, folder) as ledger:
+                rows += _engine_rows(engine, ledger, singly, batched, transfers)
+            with _ledger(engine, folder) as ledger:
+                rows += _charges(engine, ledger, singly, batched)
     return rows
 
 
@@ -49,21 +61,41 @@ def _engine_rows(engine: str, ledger: Ledger, singly: int, batched: int, transfe
         together.append(_rate(4 * BATCH, partial(ledger.post_many, instructions)))
         small_read = small_read or _reads(ledger)
     size = 4 * (SINGLES + BATCHES * BATCH)
-    verified = _rate(size, lambda: _verified(ledger))
     while size < transfers:
         ledger.post_many([next(settlements) for _ in range(BATCH)])
         size += 4 * BATCH
+    large_read, verified = _reads(ledger), _rate(size, lambda: _verified(ledger))
     return [
         row(f"{engine}: settlements/s committed singly, fsync", "target", one_by_one, singly, 1.0),
         row(f"{engine}: transfers/s, {BATCH} settlements a commit, fsync", "target", max(together), batched, 1.0),
-        row(f"{engine}: ledger verify, transfers/s", "target", verified, 50_000, 1.0),
-        row(f"{engine}: balance reads/s at {size:,} transfers", f"at {SMALL:,}", _reads(ledger), small_read, 0.5),
+        row(f"{engine}: ledger verify, transfers/s, of {size:,}", "target", verified, 50_000, 1.0),
+        row(f"{engine}: balance reads/s at {size:,} transfers", f"at {SMALL:,}", large_read, small_read, 0.5),
+    ]
+
+
+def _charges(engine: str, ledger: Ledger, singly: int, batched: int) -> list[dict[str, Any]]:
+    """Measure the whole way of a bill, from what is known of it to its event: a charge is five transfers."""
+    settings = Settings(mappings_dir=ROOT / "mappings", settle={"hospital": "bench", "credit_units": 10**14})  # type: ignore[arg-type]
+    billing = open_billing(settings, ledger)
+    charge = billing.quote(Facts(130_000_000_000, 65_011_712, 130_000_000, Urgency.ROUTINE, "gpu"))
+    numbers = itertools.count()
+    due = [
+        [Delivered(f"{next(numbers):064x}", "bench", charge, f"n{n % 60}") for n in range(BATCH)]
+        for _ in range(BATCHES)
+    ]
+    together = [_rate(5 * BATCH, partial(billing.post_all, deliveries)) for deliveries in due]
+    till = Till(billing)
+    alone = [Delivered(f"{next(numbers):064x}", "bench", charge, "n1") for _ in range(SINGLES)]
+    one_by_one = _rate(SINGLES, lambda: [till.post(delivery) for delivery in alone])
+    return [
+        row(f"{engine}: bills/s charged through the till, one at a time", "target", one_by_one, singly, 1.0),
+        row(f"{engine}: transfers/s, {BATCH} bills a commit, all of it", "target", max(together), batched, 1.0),
     ]
 
 
 @contextmanager
-def _ledger(engine: str) -> Iterator[Ledger]:
-    with tempfile.TemporaryDirectory() as folder:
+def _ledger(engine: str, place: str | None) -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         if engine == "SQLite":
             with closing(_opened(f"sqlite:///{Path(folder) / 'ledger.db'}")) as ledger:
                 yield ledger
@@ -112,5 +144,8 @@ def _verified(ledger: Ledger) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transfers", type=int, default=100_000)
-    for line in measure(parser.parse_args().transfers):
+    parser.add_argument("--engine", choices=list(_LEAST), action="append")
+    parser.add_argument("--folder")
+    asked = parser.parse_args()
+    for line in measure(asked.transfers, asked.engine or list(_LEAST), asked.folder):
         print(line)
