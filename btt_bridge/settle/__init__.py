@@ -5,13 +5,14 @@ signed CloudEvent for each through the outbox. Wrong: `OverdrawnError` beyond th
 for a price list or split that does not hold; asking twice is never wrong, and changes nothing.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import prices, splits
+from btt_bridge.settle import prices, splits, token
 from btt_bridge.settle.billing import Billing, Cause, Standing, State, history
 from btt_bridge.settle.outbox import drain
 from btt_bridge.settle.prices import Facts
@@ -37,7 +38,8 @@ __all__ = [
 
 def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the money in a folder of mappings."""
-    return [*prices.check(folder / "prices"), *splits.check(folder / "splits")]
+    stakes = token.check(folder) if (folder / "token").is_dir() else []
+    return [*prices.check(folder / "prices"), *splits.check(folder / "splits"), *stakes]
 
 
 def open_billing(settings: Settings, ledger: Ledger) -> Billing:
@@ -48,6 +50,15 @@ def open_billing(settings: Settings, ledger: Ledger) -> Billing:
         prices=prices.load(settings.mappings_dir / "prices"),
         splits=splits.load(settings.mappings_dir / "splits"),
         margin=timedelta(seconds=settings.settle.hold_margin_seconds),
+        discount_percent=_discount(settings, ledger),
     )
     billing.open(settings.settle.credit_units)
     return billing
+
+
+def _discount(settings: Settings, ledger: Ledger) -> Callable[[], int]:
+    """Return how to ask for the discount of the hospital's stake: none where the mappings know no token."""
+    if not (settings.mappings_dir / "token").is_dir():
+        return lambda: 0
+    stakes, holder = token.open_stakes(settings.mappings_dir, ledger), f"hospital:{settings.settle.hospital}"
+    return lambda: stakes.discount_percent(holder)

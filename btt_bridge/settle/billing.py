@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -68,6 +68,8 @@ class Billing:
     splits: Sequence[Split]
     #: How long a hold outlives the deadline of its offer: time for a delivery that is on its way.
     margin: timedelta
+    #: By how much the hospital's stake lowers its prices just now; the price list has a limit to it.
+    discount_percent: Callable[[], int] = lambda: 0
 
     def open(self, credit_units: int) -> None:
         """Open the accounts that every bill needs; the hospital may owe up to `credit_units` in each currency."""
@@ -84,7 +86,7 @@ class Billing:
 
     def quote(self, facts: Facts) -> Charge:
         """Return what a job costs today."""
-        return quote(self.prices, facts, self.ledger.clock.now().date())
+        return quote(self.prices, facts, self.ledger.clock.now().date(), self.discount_percent())
 
     def hold(self, study_key: str, service: str, charge: Charge, deadline: datetime) -> Standing:
         """Reserve a charge until its offer's deadline and a margin; raises OverdrawnError beyond the credit line.
