@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -279,6 +280,25 @@ def ledger_check_proof(
         raise UnknownError("there is no JSON to read in this file") from None
     proof = batches.read(body, key)
     _say(f"Transfer {proof.transfer}, with hash {proof.leaf.hex()}, is in batch {proof.batch.id}.")
+
+
+@ledger_app.command("attest")
+def ledger_attest(
+    holder: Annotated[str, typer.Argument(help="Who has staked, as hospital:main.")],
+    bridge_id: Annotated[str, typer.Argument(help="The bridge that offers in its name.")],
+    # Less than the day that an exchange believes in, for its clock may be behind ours.
+    hours: Annotated[int, typer.Option(min=1, max=23, help="How long it is good for.")] = 12,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Print, signed, which priority a holder's stake gives a bridge at an exchange that knows our key."""
+    from btt_bridge import priority
+    from btt_bridge.settle import token
+
+    settings = config.load(settings_file)
+    ledger = _ledger(settings)
+    found = token.open_stakes(settings.mappings_dir, ledger).priority(holder)
+    expires_at = ledger.clock.now() + timedelta(hours=hours)
+    typer.echo(priority.attest(_signer(settings), bridge_id, found, expires_at))
 
 
 @ledger_app.command("sinks")

@@ -145,6 +145,9 @@ class Dispatch(Section):
         description="Time without a lease after which only the local node may take the offer.",
     )
     timeout_seconds: float = Field(default=30, gt=0, le=300, description="Time limit of one request to the exchange.")
+    attestation_path: Path | None = Field(
+        default=None, description="File with the newest `btt-bridge ledger attest` of our stake; read for each offer."
+    )
 
 
 class Exchange(Section):
@@ -162,6 +165,16 @@ class Exchange(Section):
     clock_skew_seconds: float = Field(default=120, ge=1, le=600, description="How far a signer's clock may be off.")
     bridges: tuple[BridgeKey, ...] = Field(default=(), description="Bridges that may offer; the local one always may.")
     nodes: tuple[NodeKey, ...] = Field(default=(), description="Nodes that may join; the local one always may.")
+    priority_keys: tuple[str, ...] = Field(
+        default=(), description="Ed25519 keys, hex, of token ledgers whose word on stakes counts; nobody's by default."
+    )
+    priority_seconds: float = Field(
+        default=30, ge=0, le=600, description="Head start of an offer for each class of priority, among equal urgency."
+    )
+    priority_max: int = Field(default=4, ge=0, le=10, description="Highest class of priority that counts.")
+    priority_offers_max: int = Field(
+        default=16, ge=0, description="Open offers of one bridge that may have a head start."
+    )
     offers_per_bridge_max: int = Field(default=10_000, ge=1, description="Offers of one bridge that may be open.")
     leases_per_node_max: int = Field(default=4, ge=1, le=1000, description="Leases one node may hold at once.")
     ban_seconds: float = Field(

@@ -253,6 +253,8 @@ class Offer:
     deadline: datetime
     #: X25519 public key, hex, to which the node wraps the key of its result.
     reply_key: str
+    #: What the token's ledger says of the bridge's stake (priority.py); empty where it has none.
+    attestation: str = ""
 
     def __post_init__(self) -> None:
         _aware(self.deadline)
@@ -437,6 +439,9 @@ class Charge:
     size_bytes: int
     urgency: Urgency
     hardware: str
+    #: By how much a stake lowered the price, and what that came to; `amount` is what is left.
+    discount_percent: int = 0
+    discount_units: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from btt_bridge import parcel
+from btt_bridge import parcel, priority
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.config import NodeKey, Settings
 from btt_bridge.dispatch.custody import Custody
@@ -59,6 +60,7 @@ class Dispatcher:
         bridge_id: str,
         nodes: Iterable[NodeKey] = (),
         result_bytes_max: int = 2**30,
+        attestation_path: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.pool = pool
@@ -67,6 +69,7 @@ class Dispatcher:
         self._bridge_id = bridge_id
         self._nodes = {node.public_key: node for node in nodes}
         self._result_bytes_max = result_bytes_max
+        self._attestation_path = attestation_path
         self._clock: Clock = clock or SystemClock()
 
     @classmethod
@@ -80,6 +83,7 @@ class Dispatcher:
             bridge_id=settings.dispatch.bridge_id,
             nodes=settings.dispatch.nodes,
             result_bytes_max=settings.exchange.result_bytes_max,
+            attestation_path=settings.dispatch.attestation_path,
         )
 
     def keep(self, key: bytes) -> str:
@@ -119,6 +123,7 @@ class Dispatcher:
             price_asset=str(price_max.asset),
             deadline=deadline,
             reply_key=reply.public,
+            attestation=self._attestation(),
         )
         return Offering(
             offer,
@@ -199,6 +204,16 @@ class Dispatcher:
         """Take parcels and results off our shelf, once the study is over."""
         for digest in digests:
             self._shelf.delete(digest)
+
+    def _attestation(self) -> str:
+        """Return what the token's ledger last said of our stake; without it an offer is as good, and waits its turn."""
+        if self._attestation_path is None:
+            return ""
+        try:
+            text = self._attestation_path.read_text(encoding="utf-8").strip()
+        except OSError:
+            return ""
+        return text if len(text) <= priority.TEXT_MAX else ""
 
     def _tier_of(self, node_id: str) -> Tier:
         """Return how far we trust a node ourselves; whom we do not know is anybody."""

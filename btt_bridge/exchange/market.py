@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
+from btt_bridge import priority
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.config import Exchange as Limits
 from btt_bridge.database import open_database, reading, upserting, writing
@@ -217,6 +218,7 @@ class Market:
                     deadline=offer.deadline,
                     state=OfferState.OPEN,
                     opened_at=now,
+                    ranked_at=now - self._head_start(connection, offer),
                     changed_at=now,
                 )
             )
@@ -535,6 +537,27 @@ class Market:
             raise CapacityError("this bridge has as many offers open as it may")
         if self.shelf.size(offer.parcel_digest) != offer.parcel_size_bytes:
             raise UnknownError("the parcel is not here yet")
+
+    def _head_start(self, connection: Connection, offer: Offer) -> timedelta:
+        """Return by how much an offer's stake lets it overtake others of the same urgency: so much and no more.
+
+        No offer is overtaken by one that came later than the longest head start, so that none starves; and one bridge
+        has a head start for a few open offers at a time, however much it has staked.
+        """
+        limits = self.limits
+        found = priority.read(offer.attestation, limits.priority_keys, offer.bridge_id, self.clock.now())
+        if not found:
+            return timedelta(0)
+        ahead = connection.execute(
+            select(func.count()).where(
+                offer_table.c.bridge_id == offer.bridge_id,
+                offer_table.c.state.in_(ALIVE),
+                offer_table.c.ranked_at < offer_table.c.opened_at,
+            )
+        ).scalar_one()
+        if ahead >= limits.priority_offers_max:
+            return timedelta(0)
+        return min(found, limits.priority_max) * timedelta(seconds=limits.priority_seconds)
 
     def _check_receipt(self, receipt: Receipt, offer: Row[Any]) -> None:
         if (receipt.offer_id, receipt.input_digest, receipt.service) != (

@@ -22,7 +22,7 @@ _failed_here = exists().where(
 
 
 def best_offer(connection: Connection, node: Row[Any], now: datetime, alive_since: datetime) -> Row[Any] | None:
-    """Return the offer this node should have next: urgency first, then age; one it failed before only as a last resort.
+    """Return the offer this node should have next: urgency first, then age and stake; one it failed before comes last.
 
     A node counts as there while it was seen after `alive_since`.
     """
@@ -36,7 +36,7 @@ def best_offer(connection: Connection, node: Row[Any], now: datetime, alive_sinc
             offer_table.c.parcel_size_bytes <= node.parcel_bytes_max,
             _tier_allows(node, now),
         )
-        .order_by(offer_table.c.urgency_rank, offer_table.c.opened_at)
+        .order_by(offer_table.c.urgency_rank, offer_table.c.ranked_at)
         .limit(_OFFERS_MAX)
     )
     # Where rows can be locked, two nodes that ask at once get two offers.

@@ -56,10 +56,12 @@ offer_table = Table(
     # Of its last lease; 0 before the first. Whoever names a lower one is too late.
     Column("fencing_token", Integer, nullable=False, default=0),
     Column("opened_at", Moment, nullable=False),
+    # What its turn goes by: when it was opened, less the head start that a stake gives it.
+    Column("ranked_at", Moment, nullable=False),
     Column("changed_at", Moment, nullable=False),
     # When its files were taken off the shelf.
     Column("cleared_at", Moment, nullable=True),
-    Index("offer_in_order", "state", "urgency_rank", "opened_at"),
+    Index("offer_in_order", "state", "urgency_rank", "ranked_at"),
     Index("offer_by_parcel", "parcel_digest"),
 )
 

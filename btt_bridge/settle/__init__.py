@@ -5,13 +5,14 @@ signed CloudEvent for each through the outbox. Wrong: `OverdrawnError` beyond th
 for a price list or split that does not hold; asking twice is never wrong, and changes nothing.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 from btt_bridge.config import Settings
 from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle import assets, dividends, payfi, prices, rewards, splits, usage
+from btt_bridge.settle import assets, dividends, payfi, prices, rewards, splits, token, usage
 from btt_bridge.settle.assets import Uses, device_key
 from btt_bridge.settle.billing import Billing, Cause, Delivered, Standing, State, history
 from btt_bridge.settle.clinical import Clinical, kinds, open_clinical
@@ -58,8 +59,9 @@ def check(folder: Path) -> list[MappingError]:
         *dividends.check(folder / "dividends"),
         *payfi.check(folder),
         *assets.check(folder),
-        # A hospital without rewards has no such folder.
+        # A hospital without rewards, or without a token's book, has no such folder.
         *(rewards.check(folder / "rewards") if (folder / "rewards").is_dir() else ()),
+        *(token.check(folder) if (folder / "token").is_dir() else ()),
     ]
 
 
@@ -71,6 +73,15 @@ def open_billing(settings: Settings, ledger: Ledger) -> Billing:
         prices=prices.load(settings.mappings_dir / "prices"),
         splits=splits.load(settings.mappings_dir / "splits"),
         margin=timedelta(seconds=settings.settle.hold_margin_seconds),
+        discount_percent=_discount(settings, ledger),
     )
     billing.open(settings.settle.credit_units)
     return billing
+
+
+def _discount(settings: Settings, ledger: Ledger) -> Callable[[], int]:
+    """Return how to ask for the discount of the hospital's stake: none where the mappings know no token."""
+    if not (settings.mappings_dir / "token").is_dir():
+        return lambda: 0
+    stakes, holder = token.open_stakes(settings.mappings_dir, ledger), f"hospital:{settings.settle.hospital}"
+    return lambda: stakes.discount_percent(holder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -90,6 +90,8 @@ class Billing:
     splits: Sequence[Split]
     #: How long a hold outlives the deadline of its offer: time for a delivery that is on its way.
     margin: timedelta
+    #: By how much the hospital's stake lowers its prices just now; the price list has a limit to it.
+    discount_percent: Callable[[], int] = lambda: 0
 
     def open(self, credit_units: int) -> None:
         """Open the accounts that every bill needs; the hospital may owe up to `credit_units` in each currency."""
@@ -107,7 +109,7 @@ class Billing:
 
     def quote(self, facts: Facts) -> Charge:
         """Return what a job costs today."""
-        return quote(self.prices, facts, self.ledger.clock.now().date())
+        return quote(self.prices, facts, self.ledger.clock.now().date(), self.discount_percent())
 
     def hold(self, study_key: str, service: str, charge: Charge, deadline: datetime) -> Standing:
         """Reserve a charge until its offer's deadline and a margin; raises OverdrawnError beyond the credit line.

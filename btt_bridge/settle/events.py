@@ -92,7 +92,10 @@ def reference(key: str) -> str:
 
 
 def _priced(charge: Charge) -> dict[str, Any]:
-    return {"price_list": charge.price_list, "urgency": str(charge.urgency), "hardware": charge.hardware}
+    facts = {"price_list": charge.price_list, "urgency": str(charge.urgency), "hardware": charge.hardware}
+    if not charge.discount_percent:
+        return {**facts}
+    return {**facts, "discount": {"percent": charge.discount_percent, "units": str(charge.discount_units)}}
 
 
 def _shares(parts: Parts) -> list[dict[str, Any]]:

@@ -62,8 +62,10 @@ class PriceList:
     rounding: str
     floor_units: int
     cap_units: int
+    #: The most that a stake can lower a price by; the floor holds all the same.
+    discount_percent_max: int = 0
 
-    def quote(self, facts: Facts) -> Charge:
+    def quote(self, facts: Facts, discount_percent: int = 0) -> Charge:
         """Return what a job costs by this list; raise UnknownError for hardware that it does not price."""
         if facts.hardware not in self.hardware_percent:
             raise UnknownError("the price list does not know this hardware class")
@@ -71,14 +73,19 @@ class PriceList:
         micro += self.bytes.of(facts.size_bytes)
         factor = Fraction(self.urgency_percent[facts.urgency] * self.hardware_percent[facts.hardware], 100 * 100)
         units = rounded(micro * factor / MICRO, self.rounding)
+        full = Amount(min(max(units, self.floor_units), self.cap_units), self.asset)
+        percent = min(discount_percent, self.discount_percent_max)
+        due = max(discounted(full, percent).units, self.floor_units)
         return Charge(
-            amount=Amount(min(max(units, self.floor_units), self.cap_units), self.asset),
+            amount=Amount(due, self.asset),
             price_list=self.name,
             operations=facts.operations,
             voxels=facts.voxels,
             size_bytes=facts.size_bytes,
             urgency=facts.urgency,
             hardware=facts.hardware,
+            discount_percent=percent,
+            discount_units=full.units - due,
         )
 
 
@@ -92,9 +99,14 @@ def check(folder: Path) -> list[MappingError]:
     return dated.check(folder, _SCHEMA, _price_list)
 
 
-def quote(lists: Sequence[PriceList], facts: Facts, day: date) -> Charge:
-    """Return what a job costs on a day."""
-    return dated.in_force(lists, day).quote(facts)
+def quote(lists: Sequence[PriceList], facts: Facts, day: date, discount_percent: int = 0) -> Charge:
+    """Return what a job costs on a day, for whoever has so much of a discount."""
+    return dated.in_force(lists, day).quote(facts, discount_percent)
+
+
+def discounted(fee: Amount, percent: int) -> Amount:
+    """Return a fee less a discount, which is rounded down: what does not divide is paid."""
+    return Amount(fee.units - fee.units * percent // 100, fee.asset)
 
 
 def _price_list(source: Source) -> PriceList:
@@ -114,6 +126,7 @@ def _price_list(source: Source) -> PriceList:
         rounding=body["rounding"],
         floor_units=body["floor_units"],
         cap_units=body["cap_units"],
+        discount_percent_max=body.get("discount_percent_max", 0),
     )
 
 

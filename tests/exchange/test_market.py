@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from btt_bridge import parcel
+from btt_bridge import parcel, priority
 from btt_bridge.config import Exchange
 from btt_bridge.errors import (
     BridgeError,
@@ -28,6 +28,7 @@ from btt_bridge.errors import (
 from btt_bridge.exchange import Market
 from btt_bridge.parcel import Shelf
 from btt_bridge.records import Lease, Offer, Tier, Urgency, from_body, to_body
+from btt_bridge.signing import Signer, verify
 from btt_bridge.testing import FakeClock
 from tests.exchange.pool_parts import START, FakeNode, new_signer, offer_for, put
 
@@ -681,3 +682,71 @@ def test_moments_are_those_of_the_clock(pit: Pit) -> None:
     pit.offer()
     (change,) = pit.market.changes("hospital", 0)
     assert datetime.fromisoformat(change["at"]) == START + timedelta(seconds=5)
+
+
+# --- stakes ---------------------------------------------------------------------------------------------
+
+TOKEN = new_signer()
+STAKED = LIMITS.model_copy(
+    update={
+        "priority_keys": (TOKEN.public,),
+        "priority_seconds": 30,
+        "priority_max": 2,
+        "priority_offers_max": 2,
+        "leases_per_node_max": 10,
+    }
+)
+
+
+def attested(level: int = 1, bridge_id: str = "rich", hours: float = 1, signer: Signer = TOKEN) -> str:
+    return priority.attest(signer, bridge_id, level, START + timedelta(hours=hours))
+
+
+def order(pit: Pit, node: FakeNode, count: int) -> list[str]:
+    """Return whose offers a node gets, one after another."""
+    offers = {}
+    for _ in range(count):
+        granted = pit.market.take(node.node_id, uuid.uuid4().hex)
+        assert granted is not None
+        offer = from_body(Offer, verify(granted["offer"], "offer", BRIDGE.public))
+        offers[offer.offer_id] = offer.bridge_id
+    return list(offers.values())
+
+
+def test_a_stake_gives_a_bounded_head_start_and_never_before_stat(pit_of: Callable[..., Pit]) -> None:
+    """However high the attested class: an offer that came earlier by more than the head start is not overtaken."""
+    pit = pit_of(STAKED)
+    node = pit.join()
+    pit.offer(bridge_id="first")
+    pit.clock.advance(61)
+    pit.offer(bridge_id="second")
+    pit.clock.advance(1)
+    pit.offer(bridge_id="stat", urgency=Urgency.STAT)
+    pit.offer(bridge_id="rich", attestation=attested(99))
+    assert order(pit, node, 4) == ["stat", "first", "rich", "second"]
+
+
+def test_a_bridge_has_a_head_start_for_few_offers_at_a_time(pit_of: Callable[..., Pit]) -> None:
+    """The third of two staked offers waits its turn like everybody's."""
+    pit = pit_of(STAKED)
+    node = pit.join()
+    pit.offer(bridge_id="poor")
+    pit.clock.advance(1)
+    for _ in range(3):
+        pit.offer(bridge_id="rich", attestation=attested())
+    assert order(pit, node, 4) == ["rich", "rich", "poor", "rich"]
+
+
+def test_what_is_no_attestation_costs_only_the_head_start(pit_of: Callable[..., Pit]) -> None:
+    """Signed by a bridge itself, for another bridge, run out, running for too long, or nonsense: no one overtakes."""
+    pit = pit_of(STAKED)
+    node = pit.join()
+    pit.offer(bridge_id="poor")
+    pit.clock.advance(1)
+    wrong = [
+        *(attested(signer=BRIDGE), attested(bridge_id="other"), attested(hours=0), attested(hours=25), attested(-1)),
+        *("{}", "[]", "no JSON", attested().replace("payload", "content")),
+    ]
+    for text in wrong:
+        pit.offer(bridge_id="rich", attestation=text)
+    assert order(pit, node, 10) == ["poor", *["rich"] * 9]

@@ -17,9 +17,10 @@ from sqlalchemy import event
 from btt_bridge.config import Settings
 from btt_bridge.errors import LedgerError, OverdrawnError, RefusedError, UnknownError
 from btt_bridge.ledger import Ledger, Move, audit
-from btt_bridge.money import CNY, Amount
+from btt_bridge.money import BTT, CNY, Amount
 from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import Billing, Cause, Delivered, Facts, Standing, State, Till, check, history, open_billing
+from btt_bridge.settle.token import open_token
 from btt_bridge.testing import FakeClock
 
 ROOT: Final = Path(__file__).parents[2]
@@ -342,4 +343,30 @@ def test_a_till_that_breaks_tells_everybody_and_works_again(billing: Billing) ->
     with pytest.raises(OSError, match="full"):
         till.post(Delivered(STUDY, "ct-lung", bill(500), "n1"))
     assert till.post(Delivered(STUDY, "ct-lung", bill(500), "n1")).state is State.CHARGED
+    assert_sound(billing)
+
+
+def test_a_stake_lowers_the_price_as_far_as_the_list_allows_and_the_event_says_so(
+    billing: Billing, clock: FakeClock
+) -> None:
+    """5 % of 9.66 CNY for a thousand staked BTT, once the stake has its age; what does not divide is paid."""
+    token = open_token(ROOT / "mappings", billing.ledger)
+    token.supply.release()
+    held, name = 5000 * 10**18, "wallet:hospital:test:btt"
+    billing.ledger.open_account(name, BTT)
+    source = "wallet:investor:bithive:btt"
+    billing.ledger.post_all("t", "gift", [Move(source, name, Amount(held, BTT), "gift")])
+    facts = Facts(130_000_000_000, 65_011_712, 130_000_000, Urgency.STAT, "gpu")
+    full = billing.quote(facts)
+    token.stakes.stake("hospital:test", "s1", 1000 * 10**18, "none")
+    assert billing.quote(facts) == full
+    clock.advance(8 * 86400)
+    less = billing.quote(facts)
+    assert (full.amount.units, less.amount.units, less.discount_percent, less.discount_units) == (966, 918, 5, 48)
+    billing.hold(STUDY, "ct-lung", less, deadline(clock))
+    billing.post(STUDY, "ct-lung", less, "n1")
+    told = {notice.type: notice.data for notice in billing.ledger.notices(0, 1000)}
+    for kind in ("btt.compute.held.v1", "btt.compute.charged.v1"):
+        assert (told[kind]["amount"]["units"], told[kind]["discount"]) == ("918", {"percent": 5, "units": "48"})
+    assert stands(billing)[0] == 918
     assert_sound(billing)

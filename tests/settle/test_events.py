@@ -30,7 +30,7 @@ SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in (ROOT / "d
 KINDS: Final = (events.HELD, events.CHARGED, events.VOIDED, events.REFUNDED, events.PAID)
 STUDY_UID: Final = "1.2.840.113619.2.55.3"
 STUDY: Final = hmac.new(b"key", STUDY_UID.encode(), hashlib.sha256).hexdigest()
-BILL: Final = Charge(Amount(501, CNY), "btt-2025", 123_456_789, 65_011_712, 130_000_001, Urgency.STAT, "gpu")
+BILL: Final = Charge(Amount(501, CNY), "btt-2025", 123_456_789, 65_011_712, 130_000_001, Urgency.STAT, "gpu", 5, 26)
 
 
 @pytest.fixture

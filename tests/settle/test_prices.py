@@ -147,3 +147,18 @@ def test_a_folder_that_does_not_decide_is_refused(tmp_path: Path, spoil: Callabl
     folder = changed(tmp_path)
     spoil(folder)
     assert len(prices.check(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("percent", "limit", "floor", "expected"),
+    [(10, 15, 100, 483), (40, 15, 100, 456), (40, None, 100, 536), (40, 50, 500, 500)],
+)
+def test_a_discount_ends_at_the_limit_of_the_list_and_at_its_floor(
+    tmp_path: Path, percent: int, limit: int | None, floor: int, expected: int
+) -> None:
+    """Of 5.36 CNY; a list that names no limit gives no discount, and price and discount add up to the full price."""
+    lists = prices.load(changed(tmp_path, discount_percent_max=limit, floor_units=floor))
+    charge = prices.quote(lists, Facts(130_000_000_000, 65_011_712, 130_000_000, Urgency.ROUTINE, "gpu"), DAY, percent)
+    assert charge.amount.units == expected
+    assert charge.amount.units + charge.discount_units == 536
+    assert charge.discount_percent <= (limit or 0)

@@ -14,13 +14,14 @@ from pathlib import Path
 from btt_bridge.errors import ConfigurationError, MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import dated
+from btt_bridge.settle.prices import discounted
 from btt_bridge.settle.token import allocation, terms
 from btt_bridge.settle.token.allocation import Ongoing, Table
 from btt_bridge.settle.token.governance import Choice, Governance, Outcome, Proposal, Reach, Recover, Spend, Tally
 from btt_bridge.settle.token.referrals import Institution, Referrals
 from btt_bridge.settle.token.staking import Stakes
 from btt_bridge.settle.token.supply import Figures, Supply
-from btt_bridge.settle.token.terms import Stake, discounted
+from btt_bridge.settle.token.terms import Stake
 
 __all__ = [
     "Choice",
@@ -40,6 +41,7 @@ __all__ = [
     "Token",
     "check",
     "discounted",
+    "open_stakes",
     "open_token",
 ]
 
@@ -57,6 +59,11 @@ class Token:
 def check(folder: Path) -> list[MappingError]:
     """Return everything that is wrong with the token in a folder of mappings."""
     return [*allocation.check(folder / "token" / "allocation"), *terms.check(folder / "token" / "terms")]
+
+
+def open_stakes(folder: Path, ledger: Ledger) -> Stakes:
+    """Return everybody's stakes by the terms of a folder of mappings."""
+    return Stakes(ledger, terms.load(folder / "token" / "terms"))
 
 
 def open_token(folder: Path, ledger: Ledger) -> Token:

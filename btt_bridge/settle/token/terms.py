@@ -11,7 +11,7 @@ from typing import Final
 
 from btt_bridge.errors import MappingError, UnknownError
 from btt_bridge.mappings import Source
-from btt_bridge.money import BTT, Amount
+from btt_bridge.money import BTT
 from btt_bridge.settle import dated
 
 _SCHEMA: Final = "token/terms.schema.json"
@@ -144,11 +144,6 @@ def discount_percent(staking: Staking, stakes: Sequence[Stake], now: datetime) -
     """Return by how much a holder's stakes lower its fees."""
     tier = _tier(staking, stakes, now)
     return tier.discount_percent if tier else 0
-
-
-def discounted(fee: Amount, percent: int) -> Amount:
-    """Return a fee less a discount, which is rounded down: what does not divide is paid."""
-    return Amount(fee.units - fee.units * percent // 100, fee.asset)
 
 
 def votes(governance: Governance, stakes: Sequence[Stake], at: datetime) -> int:
