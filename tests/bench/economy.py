@@ -1,6 +1,6 @@
 """A year of the business at a fraction of its volumes, on the real code, against a tally in plain Python.
 
-python -m tests.bench.economy [--scale 1000] [--days 361] [--url sqlite:////tmp/year.db]
+python -m tests.bench.economy [--scale 400] [--days 361] [--url sqlite:////tmp/year.db]
 
 It writes docs/economy.md and docs/economy.png.
 """
@@ -523,7 +523,7 @@ def _development(axes: Any, year: Year, names: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=int, default=1000)
+    parser.add_argument("--scale", type=int, default=400)
     parser.add_argument("--days", type=int, default=361)
     parser.add_argument("--url", default="")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
