@@ -194,6 +194,8 @@ class Ledger:
 
     def unresolved(self, holds: Collection[int]) -> set[int]:
         """Return those of these holds that nothing has resolved yet."""
+        if not holds:
+            return set()
         with reading(self.engine) as connection:
             return rows.unresolved(connection, holds)
 
