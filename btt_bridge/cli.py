@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,15 +14,13 @@ import typer
 from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
-from btt_bridge.errors import BridgeError, RefusedError, UnknownError
-from btt_bridge.money import written
+from btt_bridge.commands import SettingsFile
+from btt_bridge.errors import BridgeError, UnknownError
 
 if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
-    from btt_bridge.ledger import Ledger
-    from btt_bridge.signing import Signer
 
-_PARTS = ("assets", "billing", "payfi", "rewards", "token")
+_PARTS = ("assets", "billing", "ledger", "payfi", "rewards", "token")
 
 
 # Each command imports what it needs when it runs: the node's machine holds nothing of the hospital's, and
@@ -45,12 +42,7 @@ class _Gathering(TyperGroup):
 app = typer.Typer(
     cls=_Gathering, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-ledger_app = typer.Typer(no_args_is_help=True, help="Look into the accounts.")
-app.add_typer(ledger_app, name="ledger")
 
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", "-s", help="Settings file; without it, defaults and environment.")
-]
 WithParent = Annotated[int, typer.Option(hidden=True, help="End when the parent process, of this number, ends.")]
 
 
@@ -183,161 +175,15 @@ def print_settings() -> None:
 @app.command()
 def key(settings_file: SettingsFile = None) -> None:
     """Print this bridge's public key, by which an exchange admits it."""
-    _say(_public_key(config.load(settings_file)))
+    from btt_bridge.signing import Signer
+
+    _say(Signer.load(config.load(settings_file).keys_dir / "bridge.key").public)
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     _say(__version__)
-
-
-# --- the accounts ---------------------------------------------------------------------------------------
-
-
-@ledger_app.command("verify")
-def ledger_verify(settings_file: SettingsFile = None) -> None:
-    """Recompute the whole book; exit status 1, and the first row that does not hold, where anything was changed."""
-    from btt_bridge.ledger import audit
-
-    settings = config.load(settings_file)
-    found = audit.verify(_ledger(settings), _public_key(settings))
-    _say(f"{found.transfers} transfers, {found.accounts} accounts, {found.batches} batches; head {found.head.hex()}")
-    for asset, units in found.trial_balance.items():
-        _say(f"trial balance {asset}: {units}")
-    if found.problem:
-        _say(found.problem)
-        raise typer.Exit(1)
-    _say("The book holds.")
-
-
-@ledger_app.command("balance")
-def ledger_balance(account: Annotated[str, typer.Argument()] = "", settings_file: SettingsFile = None) -> None:
-    """Print the balance of one account, or of all."""
-    ledger = _ledger(config.load(settings_file))
-    for balance in [ledger.balance(account)] if account else ledger.balances():
-        held = balance.debits_pending + balance.credits_pending
-        note = f"  ({written(held, balance.asset)} on hold)" if held else ""
-        _say(f"{balance.account:<60} {written(balance.units, balance.asset):>24}{note}")
-
-
-@ledger_app.command("statement")
-def ledger_statement(account: str, limit: int = 100, settings_file: SettingsFile = None) -> None:
-    """Print the last lines of an account, with the balance after each."""
-    for line in _ledger(config.load(settings_file)).statement(account, limit):
-        asset = line.transfer.amount.asset
-        change, balance = written(line.change, asset), written(line.balance, asset)
-        _say(f"{line.transfer.at:%Y-%m-%d %H:%M:%S}  {line.transfer.reason:<24} {change:>20} {balance:>24}")
-
-
-@ledger_app.command("export")
-def ledger_export(
-    form: Annotated[str, typer.Option("--format", help="csv or hledger")] = "hledger",
-    settings_file: SettingsFile = None,
-) -> None:
-    """Write every transfer to standard output, for an accountant's own tools."""
-    from btt_bridge.ledger import export
-
-    writers = {"csv": export.table, "hledger": export.hledger}
-    if form not in writers:
-        raise typer.BadParameter("the format is csv or hledger")
-    writers[form](_ledger(config.load(settings_file)), sys.stdout)
-
-
-@ledger_app.command("close")
-def ledger_close(settings_file: SettingsFile = None) -> None:
-    """Seal every transfer since the last settlement batch under one signed Merkle root."""
-    from btt_bridge.ledger import batches
-
-    settings = config.load(settings_file)
-    batch = batches.close(_ledger(settings), _signer(settings))
-    if batch is None:
-        _say("There is nothing new to seal.")
-    else:
-        _say(f"batch {batch.id}: transfers {batch.first_transfer} to {batch.last_transfer}; root {batch.root.hex()}")
-
-
-@ledger_app.command("prove")
-def ledger_prove(transfer: int, settings_file: SettingsFile = None) -> None:
-    """Print the proof, as JSON, that a transfer is in a settlement batch."""
-    from btt_bridge.ledger import batches
-
-    proof = batches.prove(_ledger(config.load(settings_file)), transfer)
-    typer.echo(json.dumps(batches.written(proof), indent=2))
-
-
-@ledger_app.command("check-proof")
-def ledger_check_proof(
-    file: Annotated[Path, typer.Argument(help="What `prove` printed.")],
-    key: Annotated[str, typer.Option(help="Public key of the bridge that signed, hex, as `key` prints it.")],
-) -> None:
-    """Check a proof with nothing but the signer's public key; exit status 1 where it proves nothing."""
-    from btt_bridge.ledger import batches
-
-    try:
-        body = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UnknownError("there is no JSON to read in this file") from None
-    proof = batches.read(body, key)
-    _say(f"Transfer {proof.transfer}, with hash {proof.leaf.hex()}, is in batch {proof.batch.id}.")
-
-
-@ledger_app.command("attest")
-def ledger_attest(
-    holder: Annotated[str, typer.Argument(help="Who has staked, as hospital:main.")],
-    bridge_id: Annotated[str, typer.Argument(help="The bridge that offers in its name.")],
-    # Less than the day that an exchange believes in, for its clock may be behind ours.
-    hours: Annotated[int, typer.Option(min=1, max=23, help="How long it is good for.")] = 12,
-    settings_file: SettingsFile = None,
-) -> None:
-    """Print, signed, which priority a holder's stake gives a bridge at an exchange that knows our key."""
-    from btt_bridge import priority
-    from btt_bridge.settle import token
-
-    settings = config.load(settings_file)
-    ledger = _ledger(settings)
-    found = token.open_stakes(settings.mappings_dir, ledger).priority(holder)
-    expires_at = ledger.clock.now() + timedelta(hours=hours)
-    typer.echo(priority.attest(_signer(settings), bridge_id, found, expires_at))
-
-
-@ledger_app.command("sinks")
-def ledger_sinks(settings_file: SettingsFile = None) -> None:
-    """Print how far each sink has been told, and what holds it up."""
-    from btt_bridge import settle
-
-    settings = config.load(settings_file)
-    ledger = _ledger(settings)
-    hindrances, end = ledger.hindrances(), ledger.end_of_outbox()
-    for row in settle.rows(settings):
-        _say(f"{row.name:<20} {row.kind:<8} position {ledger.position(row.name)} of {end}")
-        if found := hindrances.get(row.name):
-            state = "stopped" if found.stopped else "waiting"
-            advice = f"; {found.advice}" if found.advice else ""
-            _say(f"    {state} since {found.since:%Y-%m-%d %H:%M:%S}: {found.reason}{advice}")
-
-
-@ledger_app.command("replay")
-def ledger_replay(
-    sink: Annotated[str, typer.Argument(help="Name of the sink.")],
-    position: Annotated[
-        int | None, typer.Option("--from", min=0, help="Tell again what follows this position; 0 is everything.")
-    ] = None,
-    settings_file: SettingsFile = None,
-) -> None:
-    """Let a sink that stopped go on, from where it is or from another position."""
-    from btt_bridge import settle
-
-    settings = config.load(settings_file)
-    if sink not in {row.name for row in settle.rows(settings)}:
-        raise UnknownError("no sink has this name", advice="`btt-bridge ledger sinks` prints them")
-    ledger = _ledger(settings)
-    if position is not None:
-        if position > (end := ledger.end_of_outbox()):
-            raise RefusedError(f"the outbox ends at {end}: from beyond it, events would be passed over")
-        ledger.set_position(sink, position)
-    ledger.unhinder(sink)
-    _say(f"{sink} goes on from position {ledger.position(sink)}.")
 
 
 # --- the processes that `up` keeps alive ----------------------------------------------------------------
@@ -435,22 +281,6 @@ def _journal(settings: config.Settings) -> Journal:
     from btt_bridge.journal import Journal
 
     return Journal(settings.journal_url)
-
-
-def _ledger(settings: config.Settings) -> Ledger:
-    from btt_bridge.ledger import Ledger
-
-    return Ledger(settings.ledger_url)
-
-
-def _public_key(settings: config.Settings) -> str:
-    return _signer(settings).public
-
-
-def _signer(settings: config.Settings) -> Signer:
-    from btt_bridge.signing import Signer
-
-    return Signer.load(settings.keys_dir / "bridge.key")
 
 
 def _found(journal: Journal, accession_or_uid: str) -> list[Journey]:

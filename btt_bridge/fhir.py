@@ -58,7 +58,9 @@ def parse(content: bytes, bytes_max: int) -> dict[str, Any]:
 
 
 def write(resource: Mapping[str, Any]) -> bytes:
-    """Return a resource as JSON whose decimals have the digits that they were written with."""
+    """Return a resource as JSON whose decimals have the digits that they were written with; a float lost some."""
+    if any(isinstance(value, float) for value in _values(resource)):
+        raise TypeError("a float is no exact number")
     # No text of FHIR has this character, so that nothing else can look like a number in waiting.
     text = json.dumps(resource, ensure_ascii=True, default=lambda value: f"\0{value}")
     return re.sub(r'"\\u0000(-?[0-9.E+-]+)"', r"\1", text).encode()
@@ -82,16 +84,9 @@ def with_meta(body: Mapping[str, Any], version: str, updated: datetime) -> dict[
 def make_relative(body: dict[str, Any], base: str) -> None:
     """Write references into a server's own resources as Patient/17, also where they came with its base URL."""
     prefix = f"{base.rstrip('/')}/"
-    waiting: list[Any] = [body]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            reference = value.get("reference")
-            if isinstance(reference, str):
-                value["reference"] = reference.removeprefix(prefix)
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
+    for value in _values(body):
+        if isinstance(value, dict) and isinstance(reference := value.get("reference"), str):
+            value["reference"] = reference.removeprefix(prefix)
 
 
 def patient(body: Mapping[str, Any]) -> str:
@@ -109,6 +104,18 @@ def outcome(problem: BridgeError | str, status: int = 0) -> dict[str, Any]:
         "diagnostics": " ".join(part for part in (str(problem), getattr(problem, "advice", "")) if part),
     }
     return {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+def _values(body: Any) -> Iterator[Any]:
+    """Yield every value of a tree, the tree first; without recursion, for it may be deeper than Python's stack."""
+    waiting = [body]
+    while waiting:
+        value = waiting.pop()
+        yield value
+        if isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
 
 
 def _no_constant(name: str) -> Any:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.peers import brokers, dcmtk, pacs, postgres
 from tests.peers.server import program
 
 ROOT = Path(__file__).parent.parent
+
+# Nothing asserts a time: an example takes as long as the machine lets it.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

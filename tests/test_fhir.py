@@ -27,17 +27,28 @@ def test_text_never_becomes_a_number_on_its_way_out() -> None:
     assert fhir.write({"a": "1.5", "b": Decimal("1.50")}) == b'{"a": "1.5", "b": 1.50}'
 
 
+def test_decimals_keep_every_digit_and_a_float_is_refused() -> None:
+    """Trailing zeros and forty digits survive beside other values; nobody knows what a float has lost, however deep."""
+    digits = "12345678901234567890123456789012345678.10"
+    written = fhir.write({"value": Decimal(digits), "n": [1, None, True, "ä\n"]})
+    assert f'"value": {digits}, "n": [1, null, true, '.encode() in written
+    assert fhir.parse(written, _MAX)["n"] == [1, None, True, "ä\n"]
+    for lossy in ({"value": 5.36}, {"a": [{"value": 0.0}]}, {"a": ({"value": 1e300},)}):
+        with pytest.raises(TypeError):
+            fhir.write(lossy)
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}',
-        b'{"a":' * 900 + b"1" + b"}" * 900 + b"]", b"[" * 9000, b'{"a": ' + b"9" * 5000 + b"}",
+        b"", b"{", b"[]", b"1", b'"text"', b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}',
+        b'{"a":' * 900 + b"1" + b"}" * 900 + b"]", b"[" * 9000, b'{"a": ' + b"9" * 5000 + b"}", b'{"a":' * 100_000,
     ],
 )  # fmt: skip
 def test_what_is_no_resource_is_refused_in_words(content: bytes) -> None:
     """Broken, endless or exotic JSON is one error, and never another exception."""
     with pytest.raises(MalformedError):
-        fhir.parse(content, _MAX)
+        fhir.parse(content, 2**20)
 
 
 def test_a_resource_has_a_size() -> None:

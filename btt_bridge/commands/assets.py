@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from contextlib import closing, contextmanager
+from typing import Annotated
 
 import typer
 
 from btt_bridge import config
 from btt_bridge.commands import SettingsFile
+from btt_bridge.commands.amounts import decimal
+from btt_bridge.config import Settings
 from btt_bridge.errors import RefusedError
-
-if TYPE_CHECKING:
-    from btt_bridge.config import Settings
-    from btt_bridge.money import Amount
-    from btt_bridge.settle.assets import Assets
+from btt_bridge.ledger import Ledger
+from btt_bridge.money import CURRENCIES, Amount, amount_of, written
+from btt_bridge.settle.assets import Assets, Kind, deed_id, device_key, open_assets
+from btt_bridge.settle.token import accounts, open_token
+from btt_bridge.vault import Vault
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Divide things into shares, trade them, and pay their holders."
@@ -37,9 +39,6 @@ def register(
     settings_file: SettingsFile = None,
 ) -> None:
     """Print the keyed digest that names a thing, as `mint` takes it, and the deed that it has or would have."""
-    from btt_bridge.settle.assets import deed_id, device_key
-    from btt_bridge.vault import Vault
-
     if bool(serial) == bool(title):
         raise RefusedError("a thing is named by --serial (and --manufacturer), or by --title")
     settings = config.load(settings_file)
@@ -85,8 +84,6 @@ def mint(
     settings_file: SettingsFile = None,
 ) -> None:
     """Divide a thing into shares, all of them the owner's, who pays the fee."""
-    from btt_bridge.settle.assets import Kind
-
     if kind not in list(Kind):
         raise RefusedError(f"known kinds are {', '.join(Kind)}")
     with _opened(config.load(settings_file)) as assets:
@@ -159,30 +156,17 @@ def list_deeds(settings_file: SettingsFile = None) -> None:
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Assets]:
     """Yield the assets of a bridge's ledger."""
-    from btt_bridge.ledger import Ledger
-    from btt_bridge.settle.assets import open_assets
-    from btt_bridge.settle.token import open_token
-
-    ledger = Ledger(settings.ledger_url)
-    try:
+    with closing(Ledger(settings.ledger_url)) as ledger:
         yield open_assets(settings.mappings_dir, ledger, open_token(settings.mappings_dir, ledger))
-    finally:
-        ledger.close()
 
 
 def _amount(text: str, money: str) -> Amount:
-    from btt_bridge.commands.amounts import decimal
-    from btt_bridge.money import amount_of
-
     return amount_of(decimal(text), money)
 
 
 def _wallet(assets: Assets, holder: str, money: str) -> str:
-    from btt_bridge.money import CURRENCIES, written
-    from btt_bridge.settle.token.accounts import wallet
-
     asset = CURRENCIES[money]
-    return f"{holder} has {written(assets.registry.ledger.balance(wallet(holder, asset)).units, asset)}."
+    return f"{holder} has {written(assets.registry.ledger.balance(accounts.wallet(holder, asset)).units, asset)}."
 
 
 def _say_holders(assets: Assets, name: str) -> None:

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 
-from btt_bridge import config
-from btt_bridge.commands import SettingsFile
-from btt_bridge.errors import ConfigurationError, InvalidAmountError, MalformedError, UnknownError
-
-if TYPE_CHECKING:
-    from btt_bridge.config import Settings
-    from btt_bridge.journal import Journey
-    from btt_bridge.money import Asset
-    from btt_bridge.records import Performance
-    from btt_bridge.settle import Billing
-    from btt_bridge.settle.bills import Bill, Month
-    from btt_bridge.settle.usage import Report
+from btt_bridge import config, fhir
+from btt_bridge.commands import SettingsFile, files
+from btt_bridge.commands.amounts import decimal
+from btt_bridge.commands.files import Output
+from btt_bridge.config import Settings
+from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError
+from btt_bridge.exchange import Market, performance
+from btt_bridge.journal import Journal, Journey
+from btt_bridge.ledger import Ledger
+from btt_bridge.money import Amount, Asset, exactly, written
+from btt_bridge.parcel import Shelf
+from btt_bridge.records import Performance
+from btt_bridge.settle import Billing, Cause, charges, dividends, open_billing, usage
+from btt_bridge.settle import dft as messages
+from btt_bridge.settle.bills import Bill, Month, activity, find, refund_of
+from btt_bridge.settle.usage import Report
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="What compute cost, for accountants and billing systems."
 )
 
 MonthText = Annotated[str, typer.Argument(metavar="MONTH", help="As 2026-01.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; without it, standard output.")]
 Currency = Annotated[str, typer.Option("--asset", help="The asset of the price list that is meant.")]
 AccessionOrUid = Annotated[str, typer.Argument(help="Accession Number or Study Instance UID.")]
 
@@ -61,15 +60,12 @@ def report(
     settings_file: SettingsFile = None,
 ) -> None:
     """Write a month's usage: the account to the unit, what was used, and what it would have cost elsewhere."""
-    from btt_bridge.settle import usage
-    from btt_bridge.settle.bills import activity
-
     settings = config.load(settings_file)
-    with _billing(settings) as billing:
+    with _opened(settings) as billing:
         seen = activity(billing, _month(settings, month))
     found = usage.summarize(seen, usage.load(settings.mappings_dir / "references"))
     writers = {Format.HTML: usage.as_html, Format.CSV: usage.as_csv, Format.PDF: _pdf}
-    _write(writers[form](found), output)
+    files.write(writers[form](found), output)
 
 
 @app.command()
@@ -77,25 +73,20 @@ def invoice(
     month: MonthText, asset: Currency = "CNY", output: Output = None, settings_file: SettingsFile = None
 ) -> None:
     """Write a month's Invoice as FHIR R4 JSON, every decimal exact."""
-    from btt_bridge.settle import charges
-    from btt_bridge.settle.bills import activity
-
     settings = config.load(settings_file)
-    with _billing(settings) as billing:
+    with _opened(settings) as billing:
         seen = activity(billing, _month(settings, month))
         resource = charges.invoice(seen, _asset(billing, asset), settings.settle.issuer, billing.prices)
-    _write(f"{charges.written(resource)}\n".encode(), output)
+    files.write(fhir.write(resource) + b"\n", output)
 
 
 @app.command("charge-item")
 def charge_item(study: AccessionOrUid, output: Output = None, settings_file: SettingsFile = None) -> None:
     """Write a study's ChargeItem as FHIR R4 JSON, its subject masked."""
-    from btt_bridge.settle import charges
-
     settings = config.load(settings_file)
-    with _billing(settings) as billing:
+    with _opened(settings) as billing:
         resource = charges.charge_item(_bill(settings, billing, study))
-    _write(f"{charges.written(resource)}\n".encode(), output)
+    files.write(fhir.write(resource) + b"\n", output)
 
 
 @app.command()
@@ -107,21 +98,18 @@ def dft(
     settings_file: SettingsFile = None,
 ) -> None:
     """Write a study's charge as HL7 v2.5.1 DFT^P03, for the hospital's own billing system: it names the patient."""
-    from btt_bridge.settle import dft as messages
-    from btt_bridge.settle.bills import refund_of
-
     settings = config.load(settings_file)
     route = messages.Route(*settings.settle.dft_sender.split("^"), *settings.settle.dft_receiver.split("^"))
     coded = messages.Procedure(*_code(procedure)) if procedure else None
-    with _billing(settings) as billing:
+    with _opened(settings) as billing:
         bill, subject = _bill(settings, billing, study), messages.Subject(**_subject(settings, study))
         taken_back = refund_of(billing, bill)
     if not reversal:
-        _write(messages.charge(bill, subject, route, coded), output)
+        files.write(messages.charge(bill, subject, route, coded), output)
     elif taken_back is None:
         raise UnknownError("this charge was not taken back")
     else:
-        _write(messages.reversal(taken_back, subject, route, coded), output)
+        files.write(messages.reversal(taken_back, subject, route, coded), output)
 
 
 @app.command()
@@ -131,10 +119,8 @@ def refund(
     settings_file: SettingsFile = None,
 ) -> None:
     """Take a study's charge back, once, from everybody who got a share."""
-    from btt_bridge.settle import Cause
-
     settings = config.load(settings_file)
-    with _billing(settings) as billing:
+    with _opened(settings) as billing:
         bill = _bill(settings, billing, study)
         standing = billing.refund(bill.study_key, bill.service, Cause(cause.value))
     typer.echo(f"{bill.reference}: {bill.amount} {standing.state}")
@@ -148,16 +134,10 @@ def pay(
     settings_file: SettingsFile = None,
 ) -> None:
     """Book a payment of the hospital against what it owes."""
-    from btt_bridge.money import exactly, written
-
     settings = config.load(settings_file)
-    try:
-        number = Decimal(amount)
-    except InvalidOperation:
-        raise InvalidAmountError("an amount is written as 1234.50") from None
-    with _billing(settings) as billing:
+    with _opened(settings) as billing:
         unit = _asset(billing, asset)
-        billing.receive(reference, exactly(number, unit))
+        billing.receive(reference, exactly(decimal(amount), unit))
         balance = billing.ledger.balance(billing.payable(unit))
     typer.echo(f"{balance.account}: {written(balance.units, unit)}")
 
@@ -165,14 +145,11 @@ def pay(
 @app.command()
 def share(month: MonthText, asset: Currency = "CNY", settings_file: SettingsFile = None) -> None:
     """Share a month's pool of the contributors' share out, once; again, say how it was shared."""
-    from btt_bridge.money import Amount, written
-    from btt_bridge.settle import dividends
-    from btt_bridge.settle.bills import Month
-
     settings = config.load(settings_file)
     folder = settings.mappings_dir / "dividends"
-    period, papers = Month.parse(month), _attestations(folder / "attestations")
-    with _billing(settings) as billing:
+    paths = sorted((folder / "attestations").glob("*.json"))
+    period, papers = Month.parse(month), [files.json_object(path) for path in paths]
+    with _opened(settings) as billing:
         unit = _asset(billing, asset)
         shared = dividends.open_dividends(folder, billing.ledger)
         for refusal in shared.refusals(period, papers):
@@ -189,17 +166,13 @@ def share(month: MonthText, asset: Currency = "CNY", settings_file: SettingsFile
 
 
 @contextmanager
-def _billing(settings: Settings) -> Iterator[Billing]:
-    from btt_bridge.ledger import Ledger
-    from btt_bridge.settle import open_billing
-
+def _opened(settings: Settings) -> Iterator[Billing]:
+    """Yield the bills of a bridge's ledger."""
     with closing(Ledger(settings.ledger_url)) as ledger:
         yield open_billing(settings, ledger)
 
 
 def _month(settings: Settings, text: str) -> Month:
-    from btt_bridge.settle.bills import Month
-
     zone = settings.settle.time_zone
     return Month.parse(text, UTC if zone == "UTC" else ZoneInfo(zone))
 
@@ -213,8 +186,6 @@ def _asset(billing: Billing, code: str) -> Asset:
 
 def _journey(settings: Settings, study: str) -> Journey:
     """Return the newest revision of a study that has a bill."""
-    from btt_bridge.journal import Journal
-
     found = [journey for journey in Journal(settings.journal_url).find(study) if "bill" in journey.facts]
     if not found:
         raise UnknownError("there is no bill of a study with this Accession Number or Study Instance UID")
@@ -222,8 +193,6 @@ def _journey(settings: Settings, study: str) -> Journey:
 
 
 def _bill(settings: Settings, billing: Billing, study: str) -> Bill:
-    from btt_bridge.settle.bills import find
-
     journey = _journey(settings, study)
     bill = find(billing, journey.facts["bill"], journey.facts["assign"]["service"])
     if bill is None:
@@ -233,8 +202,6 @@ def _bill(settings: Settings, billing: Billing, study: str) -> Bill:
 
 def _subject(settings: Settings, study: str) -> dict[str, str]:
     """Return whose study it is, as its own images say."""
-    from btt_bridge.journal import Journal
-
     uid = _journey(settings, study).study_instance_uid
     keywords = Journal(settings.journal_url).keywords([uid])[uid][0]
     # PS3.5 Section 6.2: the alphabetic group comes first, and components are as in HL7.
@@ -256,27 +223,10 @@ def _code(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def _attestations(folder: Path) -> list[dict[str, Any]]:
-    """Read auditors' envelopes, one JSON object a file."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            envelope = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise MalformedError(f"{path} is not JSON") from None
-        if not isinstance(envelope, dict):
-            raise MalformedError(f"{path} is no envelope")
-        found.append(envelope)
-    return found
-
-
 def _performances(settings: Settings, period: Month) -> tuple[Performance, ...]:
     """Return what this bridge's own exchange measured; where the exchange is another's, nobody has measured."""
     if not settings.local_exchange:
         return ()
-    from btt_bridge.exchange import Market, performance
-    from btt_bridge.parcel import Shelf
-
     market = Market(settings.exchange_database_url, Shelf(settings.parcels_url), settings.exchange)
     with closing(market):
         return performance(market.engine, period.start, period.end)
@@ -290,11 +240,3 @@ def _pdf(found: Report) -> bytes:
             "PDF needs a library that is not installed", advice="Install btt-bridge[report]."
         ) from None
     return as_pdf(found)
-
-
-def _write(content: bytes, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-    else:
-        output.write_bytes(content)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from btt_bridge import config
-from btt_bridge.commands import SettingsFile
-from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError
-
-if TYPE_CHECKING:
-    from btt_bridge.config import Settings
-    from btt_bridge.settle.payfi import Clearing, Leg, PaymentInstruction, Quote, Reader, Standing
+from btt_bridge import config, fhir
+from btt_bridge.commands import SettingsFile, files
+from btt_bridge.commands.amounts import decimal
+from btt_bridge.config import Settings
+from btt_bridge.errors import ConfigurationError, UnknownError
+from btt_bridge.ledger import Ledger
+from btt_bridge.money import exactly, written
+from btt_bridge.settle import payfi
+from btt_bridge.settle.payfi import Clearing, Leg, PaymentInstruction, Quote, Reader, Standing, State, documents, names
+from btt_bridge.vault import Vault
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Pay what is owed for care.")
 
@@ -28,11 +31,9 @@ def instruct(
     settings_file: SettingsFile = None,
 ) -> None:
     """Take in the payment that a document asks for; asked again, say how it stands."""
-    from btt_bridge.settle.payfi import parse
-
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
-        instruction = _reader(settings, clearing).read(parse(_content(file)))
+        instruction = _reader(settings, clearing).read(files.json_object(file, settings.fhir.resource_bytes_max))
         payment = clearing.instruct(instruction, _quote(settings, clearing, instruction), again=again)
         typer.echo(f"payment {payment.reference} to {payment.payee}: {clearing.standing(instruction.key).state}")
         typer.echo(f"  gross {payment.gross}, fees {payment.fees}, net {payment.net}")
@@ -47,10 +48,6 @@ def fund(
     settings_file: SettingsFile = None,
 ) -> None:
     """Book what a party has paid in."""
-    from btt_bridge.commands.amounts import decimal
-    from btt_bridge.money import exactly, written
-    from btt_bridge.settle.payfi import names
-
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
         party = _reader(settings, clearing).party(payer)
@@ -66,8 +63,6 @@ def close(
     settings_file: SettingsFile = None,
 ) -> None:
     """Net what waits, close a batch if it is due, and hand what is closed to the rail."""
-    from btt_bridge.settle.payfi import open_rail
-
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
         batch = clearing.close(early=early)
@@ -77,7 +72,7 @@ def close(
             typer.echo(f"batch {batch.number}: {len(batch.payments)} payments, {len(batch.legs)} payees")
             for leg in batch.legs:
                 typer.echo(_line(leg))
-        typer.echo(f"{clearing.submit(open_rail(settings))} payouts are at the rail.")
+        typer.echo(f"{clearing.submit(payfi.open_rail(settings))} payouts are at the rail.")
 
 
 @app.command()
@@ -88,8 +83,6 @@ def reconcile(
     settings_file: SettingsFile = None,
 ) -> None:
     """Book what the bank has said; exit status 1 where some of it could not be booked."""
-    from btt_bridge.settle import payfi
-
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
         done = payfi.reconcile(clearing, payfi.open_rail(settings))
@@ -97,7 +90,7 @@ def reconcile(
             if standing.leg is None:
                 continue
             typer.echo(f"{_line(standing.leg)}: {standing.state}")
-            if documents is not None and standing.state is payfi.State.SETTLED:
+            if documents is not None and standing.state is State.SETTLED:
                 _tell(clearing, documents, standing)
         for statement, order, error in done.refused:
             typer.echo(f"{statement}: {order} was refused with {error}, and is read again next time")
@@ -113,10 +106,8 @@ def level(
     settings_file: SettingsFile = None,
 ) -> None:
     """Say how soon providers were paid; exit status 1 where a payment is overdue."""
-    from btt_bridge.settle.payfi import service_level
-
     with _opened(config.load(settings_file)) as clearing:
-        found = service_level(clearing, clearing.ledger.now() - timedelta(days=days))
+        found = payfi.service_level(clearing, clearing.ledger.now() - timedelta(days=days))
         typer.echo(f"promised      {found.promised_seconds} s from instruction to confirmed payment")
         typer.echo(f"paid          {found.paid}, {found.within} of them in time")
         for percent in (50, 95, 100):
@@ -133,21 +124,12 @@ def level(
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Clearing]:
     """Yield the clearing house of a bridge's ledger."""
-    from btt_bridge.ledger import Ledger
-    from btt_bridge.settle.payfi import open_clearing
-
-    ledger = Ledger(settings.ledger_url)
-    try:
-        yield open_clearing(settings, ledger)
-    finally:
-        ledger.close()
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        yield payfi.open_clearing(settings, ledger)
 
 
 def _reader(settings: Settings, clearing: Clearing) -> Reader:
     """Return who reads the documents of the hospital's EHR."""
-    from btt_bridge.settle.payfi import Reader
-    from btt_bridge.vault import Vault
-
     if not settings.payfi.source:
         raise ConfigurationError(
             "nothing says which EHR this is of", advice="Set payfi.source to the base URL of its FHIR endpoint."
@@ -156,23 +138,14 @@ def _reader(settings: Settings, clearing: Clearing) -> Reader:
     return Reader(clearing.directory, clearing.rules(), opaque, settings.payfi.source)
 
 
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:
-        raise MalformedError("this file cannot be read") from None
-
-
 def _quote(settings: Settings, clearing: Clearing, instruction: PaymentInstruction) -> Quote | None:
     """Return a rate where the payee is paid in another currency, and is not yet."""
-    from btt_bridge.settle.payfi import State, open_desk
-
     with suppress(UnknownError):
         if clearing.standing(instruction.key).state is not State.RETURNED:
             return None
     rules, base = clearing.rules(), instruction.amount.asset
     target = rules.asset(clearing.directory.participant(instruction.payee).paid_in(base.code))
-    return None if target == base else open_desk(settings, clearing.ledger.clock).quote(rules, base, target)
+    return None if target == base else payfi.open_desk(settings, clearing.ledger.clock).quote(rules, base, target)
 
 
 def _line(leg: Leg) -> str:
@@ -181,8 +154,6 @@ def _line(leg: Leg) -> str:
 
 def _tell(clearing: Clearing, folder: Path, standing: Standing) -> None:
     """Write what the payee of a settled leg is told."""
-    from btt_bridge.settle.payfi import documents
-
     leg = standing.leg
     assert leg is not None  # what is settled has one
     payee = clearing.directory.participant(leg.payee)
@@ -192,4 +163,4 @@ def _tell(clearing: Clearing, folder: Path, standing: Standing) -> None:
         documents.reconciliation(standing, payee, issuer),
         documents.notice(standing, payee, clearing.ledger.now()),
     ):
-        (folder / f"{resource['resourceType']}-{leg.order}.json").write_bytes(documents.encode(resource))
+        (folder / f"{resource['resourceType']}-{leg.order}.json").write_bytes(fhir.write(resource))

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date
-from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from btt_bridge import config
-from btt_bridge.commands import SettingsFile
-from btt_bridge.errors import BridgeError, ConfigurationError, MalformedError
-from btt_bridge.money import written
-
-if TYPE_CHECKING:
-    from btt_bridge.ledger import Posting
-    from btt_bridge.settle.rewards import Decision, Incentives, Report
+from btt_bridge import config, fhir
+from btt_bridge.commands import SettingsFile, files
+from btt_bridge.commands.amounts import decimal
+from btt_bridge.config import Settings
+from btt_bridge.errors import BridgeError, MalformedError
+from btt_bridge.isolate import Isolation
+from btt_bridge.ledger import Ledger, Posting
+from btt_bridge.money import exactly, written
+from btt_bridge.settle.rewards import (
+    Decision,
+    Incentives,
+    Limits,
+    Months,
+    Report,
+    Veil,
+    gather,
+    open_incentives,
+    report,
+)
+from btt_bridge.vault import Vault
 
 app = typer.Typer(
     add_completion=False,
@@ -27,7 +39,9 @@ app = typer.Typer(
     help="Patients' points: try rules, look into wallets, redeem, bill, report.",
 )
 
-Resources = Annotated[list[Path], typer.Argument(help="FHIR R4 resources: JSON, a Bundle, or NDJSON (.ndjson).")]
+Resources = Annotated[
+    list[Path], typer.Argument(metavar="FILES", help="FHIR R4 resources: JSON, a Bundle, or NDJSON (.ndjson).")
+]
 Consents = Annotated[
     list[Path] | None, typer.Option("--consents", help="Files with the patients' Consent resources; may be repeated.")
 ]
@@ -51,18 +65,28 @@ WHY: Mapping[str, str] = {
 }
 
 
+class Format(StrEnum):
+    """The forms of the report of outcomes."""
+
+    TEXT = "text"
+    CSV = "csv"
+    HTML = "html"
+    JSON = "json"
+
+
 @app.command()
 def consider(
-    files: Resources,
+    paths: Resources,
     consents: Consents = None,
     post: Annotated[bool, typer.Option("--post", help="Count it; without this, nothing changes.")] = False,
     settings_file: SettingsFile = None,
 ) -> None:
     """Say for each rule what it does with these resources, and why; Consents among them count as consents."""
-    bodies = [body for path in files for body in _resources(path)]
-    given = _consents([*bodies, *(body for path in consents or () for body in _resources(path))])
+    settings = config.load(settings_file)
+    bodies = [body for path in paths for body in _resources(settings, path)]
+    given = _consents([*bodies, *(body for path in consents or () for body in _resources(settings, path))])
     failed = False
-    with _opened(settings_file) as incentives:
+    with _opened(settings) as incentives:
         look = incentives.rewards.consider if post else incentives.rewards.preview
         for body in bodies:
             if body.get("resourceType") != "Consent":
@@ -76,7 +100,7 @@ def consider(
 @app.command()
 def wallet(patient: Patient, settings_file: SettingsFile = None) -> None:
     """Say what a patient has, owes, has earned and has spent."""
-    with _opened(settings_file) as incentives:
+    with _opened(config.load(settings_file)) as incentives:
         found = incentives.wallets.read(incentives.wallets.opaque(patient))
         typer.echo(f"account {found.account}: {found.points} points, {found.debt} owed")
         for grant, at in found.grants.values():
@@ -89,7 +113,7 @@ def wallet(patient: Patient, settings_file: SettingsFile = None) -> None:
 @app.command()
 def redeem(patient: Patient, partner: str, order: str, points: int, settings_file: SettingsFile = None) -> None:
     """Spend a patient's points on a partner's order; the same order again says what stands."""
-    with _opened(settings_file) as incentives:
+    with _opened(config.load(settings_file)) as incentives:
         made = incentives.redemptions.redeem(incentives.wallets.opaque(patient), partner, order, points)
         asset = incentives.fees.program().asset
         value, fee = written(made.value_units, asset), written(made.fee_units, asset)
@@ -99,7 +123,7 @@ def redeem(patient: Patient, partner: str, order: str, points: int, settings_fil
 @app.command("return")
 def give_back(patient: Patient, partner: str, order: str, settings_file: SettingsFile = None) -> None:
     """Give the points of a partner's order back to the patient, and the fee to the partner; once."""
-    with _opened(settings_file) as incentives:
+    with _opened(config.load(settings_file)) as incentives:
         name = incentives.redemptions.name(partner, order)
         made = incentives.redemptions.undo(incentives.wallets.opaque(patient), name)
         typer.echo(f"redemption {made.name}: {made.points} points are back")
@@ -108,7 +132,7 @@ def give_back(patient: Patient, partner: str, order: str, settings_file: Setting
 @app.command()
 def expire(settings_file: SettingsFile = None) -> None:
     """Take all points that have waited too long; to be run once a day."""
-    with _opened(settings_file) as incentives:
+    with _opened(config.load(settings_file)) as incentives:
         after = incentives.rewards.sweep()
         while after:
             after = incentives.rewards.sweep(after)
@@ -118,8 +142,9 @@ def expire(settings_file: SettingsFile = None) -> None:
 @app.command()
 def tier(patient: Patient, insurer: str, consents: Consents = None, settings_file: SettingsFile = None) -> None:
     """Say which discount a patient has reached with an insurer; only with the patient's consent."""
-    given = [body for path in consents or () for body in _resources(path)]
-    with _opened(settings_file) as incentives:
+    settings = config.load(settings_file)
+    given = [body for path in consents or () for body in _resources(settings, path)]
+    with _opened(settings) as incentives:
         reached = incentives.rewards.discount(patient, insurer, given)
     typer.echo(f"discount {reached.discount_basis_points} basis points, from {reached.points} points a year on")
 
@@ -131,7 +156,7 @@ def bill(
     settings_file: SettingsFile = None,
 ) -> None:
     """Bill the clinic's subscription for a month, and each partner's arrangement where that was not done yet."""
-    with _opened(settings_file) as incentives:
+    with _opened(config.load(settings_file)) as incentives:
         _billed(incentives.fees.subscribe(month, clinicians))
         for partner in incentives.fees.program().partners:
             _billed(incentives.fees.arrange(partner))
@@ -145,20 +170,18 @@ def saving(
     settings_file: SettingsFile = None,
 ) -> None:
     """Bill the part of an insurer's saving of a year that flows back."""
-    from btt_bridge.money import exactly
-
-    with _opened(settings_file) as incentives:
-        saved = exactly(_decimal(amount), incentives.fees.program().asset)
+    with _opened(config.load(settings_file)) as incentives:
+        saved = exactly(decimal(amount), incentives.fees.program().asset)
         _billed(incentives.fees.share_saving(insurer, year, saved))
 
 
 @app.command()
 def outcomes(
-    files: Resources,
+    paths: Resources,
     first: Annotated[str, typer.Option(help="First month of the period, as 2026-01.")],
     months: Annotated[int, typer.Option(help="How many months it has.", min=1, max=60)] = 12,
     baseline: Annotated[str, typer.Option(help="First month of the baseline; without it, right before.")] = "",
-    form: Annotated[str, typer.Option("--format", help="text, csv, html or json")] = "text",
+    form: Annotated[Format, typer.Option("--format", help="text, csv, html or json.")] = Format.TEXT,
     settings_file: SettingsFile = None,
 ) -> None:
     """Report preventive visits, plan completion and retention against the clinic's own time before.
@@ -166,21 +189,18 @@ def outcomes(
     The files are what the EHR exports of Encounters, Appointments and CarePlans, from as long before the baseline on
     as the period is; nothing of them is kept.
     """
-    from btt_bridge.settle.rewards import Limits, Months, Veil, gather, report
-
-    writers: Mapping[str, Callable[[Report], str]] = {
-        "text": lambda found: found.text(),
-        "csv": lambda found: found.csv(),
-        "html": lambda found: found.html(),
-        "json": lambda found: json.dumps(found.body(), indent=2) + "\n",
+    writers: Mapping[Format, Callable[[Report], str]] = {
+        Format.TEXT: lambda found: found.text(),
+        Format.CSV: lambda found: found.csv(),
+        Format.HTML: lambda found: found.html(),
+        Format.JSON: lambda found: json.dumps(found.body(), indent=2) + "\n",
     }
-    if form not in writers:
-        raise typer.BadParameter(f"the format is one of {', '.join(writers)}")
     period = Months(_month(first), months)
     before = Months(_month(baseline), months) if baseline else period.before
-    with _opened(settings_file) as incentives:
+    settings = config.load(settings_file)
+    with _opened(settings) as incentives:
         program = incentives.fees.program()
-        bodies = (body for path in files for body in _resources(path))
+        bodies = (body for path in paths for body in _resources(settings, path))
         gathered = gather(program, bodies, incentives.wallets.opaque, incentives.rewards.isolation, Limits())
         clinic = incentives.wallets.clinic
     found = report(clinic, before, period, gathered.seen, Veil(program.patients_min, program.counts_to))
@@ -193,35 +213,28 @@ def outcomes(
 
 
 @contextmanager
-def _opened(settings_file: Path | None) -> Iterator[Incentives]:
-    from btt_bridge.isolate import Isolation
-    from btt_bridge.ledger import Ledger
-    from btt_bridge.settle.rewards import open_incentives
-    from btt_bridge.vault import Vault
-
-    settings = config.load(settings_file)
+def _opened(settings: Settings) -> Iterator[Incentives]:
+    """Yield the rewards of a bridge's clinic."""
     # First of all, for on a fresh desk it makes the folder that everything lies in.
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     key_of = Vault(settings.journal_url, settings.keys_dir).digest
-    ledger = Ledger(settings.ledger_url)
     limits = settings.isolation
-    try:
-        with Isolation(1, limits.memory_bytes_max, limits.seconds_max, ["btt_bridge.settle.rewards.conditions"]) as own:
-            incentives = open_incentives(settings, ledger, own, key_of)
-            yield incentives
-            incentives.close()
-    finally:
-        ledger.close()
+    with (
+        closing(Ledger(settings.ledger_url)) as ledger,
+        Isolation(1, limits.memory_bytes_max, limits.seconds_max, ["btt_bridge.settle.rewards.conditions"]) as child,
+        closing(open_incentives(settings, ledger, child, key_of)) as incentives,
+    ):
+        yield incentives
 
 
 def _told(
     body: Mapping[str, Any],
-    consents: Mapping[object, Sequence[Mapping[str, Any]]],
+    consents: Mapping[str, Sequence[Mapping[str, Any]]],
     look: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], list[Decision]],
 ) -> bool:
     """Print what becomes of a resource; say whether it could be looked at."""
     typer.echo(f"{body.get('resourceType')}/{body.get('id')}")
-    own = [consent for patient in _subjects(body) for consent in consents.get(patient, ())]
+    own = consents.get(fhir.patient(body), ())
     try:
         decisions = look(body, own)
     except BridgeError as problem:
@@ -235,39 +248,23 @@ def _told(
     return True
 
 
-def _consents(bodies: Sequence[Mapping[str, Any]]) -> dict[object, list[Mapping[str, Any]]]:
-    found: dict[object, list[Mapping[str, Any]]] = {}
+def _consents(bodies: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the consents of each patient; one of nobody, or of two, is of no use."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for body in bodies:
-        if body.get("resourceType") == "Consent":
-            for patient in _subjects(body):
-                found.setdefault(patient, []).append(body)
+        if body.get("resourceType") == "Consent" and (patient := fhir.patient(body)):
+            found.setdefault(patient, []).append(body)
     return found
 
 
-def _subjects(body: Mapping[str, Any]) -> set[str]:
-    """Return whom a resource refers to; which of them is the patient is read with care elsewhere."""
-    participants = body.get("participant")
-    actors = (
-        [one.get("actor") for one in participants if isinstance(one, dict)] if isinstance(participants, list) else []
-    )
-    named = [
-        one.get("reference") for one in (body.get("patient"), body.get("subject"), *actors) if isinstance(one, dict)
-    ]
-    return {reference.partition("/_history/")[0] for reference in named if isinstance(reference, str)}
-
-
-def _resources(path: Path) -> list[dict[str, Any]]:
+def _resources(settings: Settings, path: Path) -> list[dict[str, Any]]:
     """Return the resources of a file: one, those of a Bundle, or one a line."""
+    content = files.content(path)
+    parts = content.splitlines() if path.suffix == ".ndjson" else [content]
     try:
-        text = path.read_text(encoding="utf-8")
-        parts = text.splitlines() if path.suffix == ".ndjson" else [text]
-        bodies = [json.loads(part, parse_float=Decimal) for part in parts if part.strip()]
-    except OSError:
-        raise ConfigurationError(f"{path} cannot be read") from None
-    except (ValueError, RecursionError):
-        raise MalformedError(f"{path} is not JSON; one resource a line needs the ending .ndjson") from None
-    if not all(isinstance(body, dict) for body in bodies):
-        raise MalformedError(f"{path} holds something that is no resource")
+        bodies = [fhir.parse(part, settings.fhir.bundle_bytes_max) for part in parts if part.strip()]
+    except MalformedError as problem:
+        raise MalformedError(f"{path}: {problem}", advice="One resource a line needs the ending .ndjson.") from None
     found: list[dict[str, Any]] = []
     for body in bodies:
         entries = body.get("entry", []) if body.get("resourceType") == "Bundle" else [{"resource": body}]
@@ -286,10 +283,3 @@ def _month(text: str) -> date:
         return date.fromisoformat(f"{text}-01")
     except ValueError:
         raise typer.BadParameter("a month is written as 2026-01") from None
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except ArithmeticError:
-        raise typer.BadParameter("an amount is written as 12000.00") from None

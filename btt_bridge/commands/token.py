@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import Annotated
 
 import typer
 
 from btt_bridge import config
 from btt_bridge.commands import SettingsFile
-from btt_bridge.errors import InvalidAmountError, LedgerError
+from btt_bridge.commands.amounts import decimal
+from btt_bridge.config import Settings
+from btt_bridge.errors import LedgerError
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, exactly, written
 from btt_bridge.settle import bills
-from btt_bridge.settle.token import (
-    Choice,
-    Institution,
-    Reach,
-    Recover,
-    Spend,
-    Token,
-    open_token,
-)
+from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, Token, open_token
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,21 +25,10 @@ app = typer.Typer(
 )
 
 
-@contextmanager
-def opened(settings_file: Path | None) -> Iterator[Token]:
-    """Yield the token of a bridge's ledger; its supply is made with the first use."""
-    settings = config.load(settings_file)
-    ledger = Ledger(settings.ledger_url)
-    try:
-        yield open_token(settings.mappings_dir, ledger)
-    finally:
-        ledger.close()
-
-
 @app.command()
 def figures(settings_file: SettingsFile = None) -> None:
     """Say where all tokens are; the four together are the supply."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         found = token.supply.figures()
         for name in ("burned", "allocated", "staked", "circulating", "minted"):
             typer.echo(f"{name:<12} {written(getattr(found, name), BTT):>40}")
@@ -56,14 +37,14 @@ def figures(settings_file: SettingsFile = None) -> None:
 @app.command()
 def release(settings_file: SettingsFile = None) -> None:
     """Release every month of the allocations that is over; doing so twice changes nothing."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         typer.echo(f"{len(token.supply.release())} releases were posted.")
 
 
 @app.command()
 def mine(month: int, settings_file: SettingsFile = None) -> None:
     """Pay a month's emission to the nodes that did the work, by the operations that the book has of that month."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         work = bills.work(token.supply.ledger, *token.supply.table.span(month))
         typer.echo(f"{len(token.supply.mine(month, work))} nodes were paid.")
 
@@ -77,7 +58,7 @@ def stake(
     settings_file: SettingsFile = None,
 ) -> None:
     """Put tokens of a holder aside."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         made = token.stakes.stake(holder, reference, _units(amount), lock)
         typer.echo(f"Stake {made.number} of {holder}, locked until {made.locked_until:%Y-%m-%d %H:%M} UTC.")
 
@@ -85,7 +66,7 @@ def stake(
 @app.command()
 def unstake(holder: str, number: int, settings_file: SettingsFile = None) -> None:
     """Give a stake back to its holder, once its lock is over."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         token.stakes.end(holder, number)
         typer.echo("The stake is back in the wallet.")
 
@@ -93,7 +74,7 @@ def unstake(holder: str, number: int, settings_file: SettingsFile = None) -> Non
 @app.command()
 def stakes(holder: str, settings_file: SettingsFile = None) -> None:
     """Print a holder's stakes, and what they are worth at the exchange and on the bill."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         for one in token.stakes.of(holder):
             state = "over" if one.ended_at else f"locked until {one.locked_until:%Y-%m-%d}"
             typer.echo(f"{one.number:>4}  {written(one.units, BTT):>32}  {one.lock.name:<10} {state}")
@@ -113,7 +94,7 @@ def propose(
     """Put something to the vote; exactly one of the options says what."""
     if sum(map(bool, (spend, reach, recover))) != 1:
         raise typer.BadParameter("give one of --spend, --reach and --recover")
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         action = _spending(spend) if spend else _reaching(reach) if reach else Recover(recover)
         made = token.governance.propose(proposer, reference, action)
         typer.echo(f"Proposal {made.id}: votes until {made.closes_at:%Y-%m-%d %H:%M} UTC, due {made.due_at:%Y-%m-%d}.")
@@ -122,7 +103,7 @@ def propose(
 @app.command()
 def vote(proposal: str, holder: str, choice: Choice, settings_file: SettingsFile = None) -> None:
     """Vote with the weight of a holder's stakes, once."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         token.governance.vote(proposal, holder, choice)
         tally = token.governance.tally(proposal)
         typer.echo(f"yes {tally.yes:,}, no {tally.no:,}, of {tally.roll:,}")
@@ -131,7 +112,7 @@ def vote(proposal: str, holder: str, choice: Choice, settings_file: SettingsFile
 @app.command()
 def close(proposal: str, settings_file: SettingsFile = None) -> None:
     """Carry a decision out, or say what became of it."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         typer.echo(str(token.governance.close(proposal)))
 
 
@@ -144,7 +125,7 @@ def refer(
     settings_file: SettingsFile = None,
 ) -> None:
     """Note who brought an institution, before its first study."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         token.referrals.refer(Institution(referrer, referrer_owner), Institution(referred, referred_owner), 0)
         typer.echo("The referral is noted.")
 
@@ -156,16 +137,23 @@ def reward(
     settings_file: SettingsFile = None,
 ) -> None:
     """Pay the referrer for each milestone that an institution has reached, within the cap."""
-    with opened(settings_file) as token:
+    with _opened(config.load(settings_file)) as token:
         for answer in token.referrals.reward(referred, studies):
             typer.echo(f"refused: {answer}" if isinstance(answer, LedgerError) else f"paid: {answer.key}")
 
 
+# --- within ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Token]:
+    """Yield the token of a bridge's ledger; its supply is made with the first use."""
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        yield open_token(settings.mappings_dir, ledger)
+
+
 def _units(amount: str) -> int:
-    try:
-        return exactly(Decimal(amount), BTT).units
-    except InvalidOperation:
-        raise InvalidAmountError("an amount is a number of BTT") from None
+    return exactly(decimal(amount), BTT).units
 
 
 def _spending(words: str) -> Spend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -100,21 +99,6 @@ def invoice(activity: Activity, asset: Asset, issuer: str, prices: Sequence[Pric
         "totalNet": total,
         "totalGross": total,
     }
-
-
-def written(value: Any) -> str:
-    """Write a resource as JSON in which a Decimal keeps every digit and zero; a float is refused, for it lost some."""
-    match value:
-        case Decimal():
-            return format(value, "f")
-        case float():
-            raise TypeError("a float is no exact number")
-        case dict():
-            return "{" + ",".join(f"{json.dumps(name)}:{written(inner)}" for name, inner in value.items()) + "}"
-        case list() | tuple():
-            return "[" + ",".join(map(written, value)) + "]"
-        case _:
-            return json.dumps(value, ensure_ascii=False)
 
 
 def _charged(bill: Bill, prices: Sequence[PriceList]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 #: Modules that hold, or lead to, patient data or money.
-HOSPITAL = ("accept", "assemble", "assign", "cli", "deidentify", "dispatch", "journal", "judge", "ledger", "pipeline",
-            "reidentify", "report", "send", "settle", "store", "vault", "web", "worker")  # fmt: skip
+HOSPITAL = ("accept", "assemble", "assign", "cli", "commands", "deidentify", "dispatch", "journal", "judge", "ledger",
+            "pipeline", "reidentify", "report", "send", "settle", "store", "vault", "web", "worker")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

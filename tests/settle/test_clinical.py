@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def test_a_claim_becomes_a_payment_once(clinical: Clinical) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        claim("0"), claim("-1"), claim("1.001"), claim("NaN"), claim(total=None), claim(total={"value": 1.5}),
+        claim("0"), claim("-1"), claim("1.001"), claim("NaN"), claim(total=None),
+        claim(total={"value": Decimal("1.5")}),
         claim(provider={"reference": "Organization/nobody"}), claim(status="draft"),
         sample("checkup", participant=[]), sample("checkup", id="x", appointmentType="checkup"),
     ],

@@ -17,7 +17,7 @@ from btt_bridge.plugins import SettlementRail
 from btt_bridge.settle.payfi import documents, names, participants, policy
 from btt_bridge.settle.payfi.clearing import Clearing, Standing, State
 from btt_bridge.settle.payfi.events import INSTRUCTED, NETTED, RETURNED, SETTLED
-from btt_bridge.settle.payfi.instructions import PaymentInstruction, Reader, parse
+from btt_bridge.settle.payfi.instructions import PaymentInstruction, Reader
 from btt_bridge.settle.payfi.netting import Leg
 from btt_bridge.settle.payfi.rates import Desk, Quote
 from btt_bridge.settle.payfi.reconcile import ServiceLevel, reconcile, run, service_level
@@ -42,7 +42,6 @@ __all__ = [
     "open_clearing",
     "open_desk",
     "open_rail",
-    "parse",
     "reconcile",
     "run",
     "service_level",

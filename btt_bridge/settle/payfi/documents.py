@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -71,13 +69,6 @@ def notice(standing: Standing, payee: Participant, created: datetime) -> dict[st
         "amount": _money(leg.payout.decimal, leg),
         "paymentStatus": {"coding": [{"system": _STATUS, "code": "paid"}]},
     }
-
-
-def encode(resource: dict[str, Any]) -> bytes:
-    """Return a resource as JSON whose decimals have the digits that they were written with."""
-    # No text of FHIR has this character, so that nothing else can look like a number in waiting.
-    text = json.dumps(resource, ensure_ascii=True, default=lambda value: f"\0{value}")
-    return re.sub(r'"\\u0000(-?[0-9.]+)"', r"\1", text).encode()
 
 
 def _settled(standing: Standing) -> Leg:

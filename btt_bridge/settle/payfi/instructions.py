@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ _LITERAL = re.compile(r"(?P<base>.*/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 #: They pay too, and no trace of who they are is kept.
 _PEOPLE = {"Patient", "RelatedPerson", "Person"}
-_BYTES_MAX = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +49,6 @@ class PaymentInstruction:
             raise InvalidAmountError
         body = [self.key, self.payer, self.payee, str(self.amount.asset), str(self.amount.units)]
         object.__setattr__(self, "digest", hashlib.sha256(canonical(body)).hexdigest())
-
-
-def parse(content: bytes) -> dict[str, Any]:
-    """Return a resource as a dict whose fractions are Decimal: a float would have lost what was written."""
-    if len(content) > _BYTES_MAX:
-        raise MalformedError(f"a resource has at most {_BYTES_MAX} bytes")
-    try:
-        body = json.loads(content, parse_float=Decimal, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise MalformedError("this is not JSON") from None
-    if not isinstance(body, dict):
-        raise MalformedError("a resource is a JSON object")
-    return body
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 @dataclass(frozen=True)

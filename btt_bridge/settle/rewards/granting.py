@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from btt_bridge import fhir
 from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Posting
@@ -124,12 +125,14 @@ class Rewards:
     def retract(self, reference: str, updated: datetime, version: str) -> list[Decision]:
         """Take back all that was granted for a resource, as Appointment/17, that was deleted and has no body left."""
         self._check_moment(updated)
+        kind, _, identifier = reference.partition("/")
+        named = fhir.Identity(kind, identifier, version)
         fact = self.wallets.opaque(reference)[:32]
         known = self.claims.of(fact)
         # What was never seen may still come, from before it was deleted; it must then find this.
         patient = known[0].patient if known else self.wallets.opaque("nobody")
         digest = self.wallets.opaque("deleted")
-        self.claims.put(Claim(fact, patient, rank(updated, version), digest, True, frozenset()))
+        self.claims.put(Claim(fact, patient, rank(named, updated), digest, True, frozenset()))
         return self._withdraw(fact)
 
     def expire(self, patient: str) -> int:

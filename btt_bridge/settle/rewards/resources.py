@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from btt_bridge import fhir
 from btt_bridge.database import moment_text
 from btt_bridge.errors import MalformedError, TooLargeError
 from btt_bridge.signing import canonical
 
-_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
-_KIND = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_PATIENT = re.compile(r"(https?://[^\s?#]{1,200}/)?(Patient/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(T.{1,40})?")
 
 #: What says that an act was recorded by mistake, or did not take place.
@@ -52,31 +50,26 @@ class Resource:
 def read(body: Mapping[str, Any], limits: Limits) -> Resource:
     """Return what must be known of a resource; raise MalformedError or TooLargeError, with none of its content."""
     _check(body, limits)
-    kind, identifier, meta = body.get("resourceType"), body.get("id"), body.get("meta")
-    if not (isinstance(kind, str) and _KIND.fullmatch(kind)):
-        raise MalformedError("the resource has no resourceType")
-    if not (isinstance(identifier, str) and _ID.fullmatch(identifier)):
-        raise MalformedError("the resource has no id")
-    if not isinstance(meta, Mapping):
-        raise MalformedError("the resource has no meta")
-    updated, status = _updated(meta), body.get("status", body.get("lifecycleStatus"))
+    named, status = fhir.identity(body), body.get("status", body.get("lifecycleStatus"))
+    if named.updated is None:
+        raise MalformedError("meta has no lastUpdated" if "meta" in body else "the resource has no meta")
     return Resource(
-        kind=kind,
-        reference=f"{kind}/{identifier}",
+        kind=named.kind,
+        reference=named.reference,
         patient=_patient(body),
-        updated=updated,
-        rank=rank(updated, meta.get("versionId")),
+        updated=named.updated,
+        rank=rank(named, named.updated),
         retracted=isinstance(status, str) and status in RETRACTED,
         body=body,
         content=canonical(_plain(body)),
     )
 
 
-def rank(updated: datetime, version: object) -> str:
+def rank(named: fhir.Identity, updated: datetime) -> str:
     """Return text that sorts as the versions of a resource follow each other."""
-    if not (isinstance(version, str) and _ID.fullmatch(version)):
+    if not named.version:
         raise MalformedError("meta has no versionId")
-    return f"{moment_text(updated)} {version:0>64}"
+    return f"{moment_text(updated)} {named.version:0>64}"
 
 
 def day_of(text: object) -> date | None:
@@ -88,40 +81,15 @@ def day_of(text: object) -> date | None:
         return None
 
 
-def _updated(meta: Mapping[str, Any]) -> datetime:
-    try:
-        updated = datetime.fromisoformat(meta["lastUpdated"])
-    except (KeyError, TypeError, ValueError):
-        raise MalformedError("meta has no lastUpdated") from None
-    if updated.tzinfo is None:
-        raise MalformedError("lastUpdated has no time zone")
-    try:
-        return updated.astimezone(UTC)
-    except OverflowError:
-        raise MalformedError("lastUpdated is out of range") from None
-
-
 def _patient(body: Mapping[str, Any]) -> str:
     """Return the reference to the one patient that a resource is about."""
-    found = set()
-    for reference in _references(body):
-        match = _PATIENT.fullmatch(reference) if isinstance(reference, str) else None
-        if match and match[1]:
-            # The same person would have a wallet, and a cap, for each way of writing the name.
-            raise MalformedError("a patient is referred to within its server, as Patient/17")
-        if match:
-            found.add(match[2])
-    if len(found) != 1:
+    found = fhir.patient(body)
+    if not found:
         raise MalformedError("the resource does not name exactly one patient")
-    return found.pop()
-
-
-def _references(body: Mapping[str, Any]) -> Iterator[object]:
-    participants = body.get("participant")
-    actors = [p.get("actor") for p in participants if isinstance(p, Mapping)] if isinstance(participants, list) else []
-    for value in (body.get("patient"), body.get("subject"), *actors):
-        if isinstance(value, Mapping):
-            yield value.get("reference")
+    if not found.startswith("Patient/"):
+        # The same person would have a wallet, and a cap, for each way of writing the name.
+        raise MalformedError("a patient is referred to within its server, as Patient/17")
+    return found
 
 
 def _check(body: Any, limits: Limits) -> None:

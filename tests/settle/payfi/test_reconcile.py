@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from btt_bridge import fhir
 from btt_bridge.config import Settings
 from btt_bridge.errors import OverdrawnError, RefusedError
 from btt_bridge.ledger import Ledger, Move
@@ -213,7 +214,7 @@ def test_amounts_keep_their_digits_in_json(embedded: Clearing) -> None:
     standing = settled(embedded)
     east = embedded.directory.participant("party:east")
     resource = documents.reconciliation(standing, east, 'Operator "1"')
-    written = documents.encode(resource).decode()
+    written = fhir.write(resource).decode()
     assert '"value": -3.00,' in written
     assert json.loads(written, parse_float=Decimal) == resource
 

@@ -117,7 +117,7 @@ def test_a_sample_that_is_no_resource_is_named(tmp_path: Path, content: bytes, s
 def test_the_bridges_own_check_covers_rewards_where_there_are_any(tmp_path: Path) -> None:
     """`btt-bridge check` looks at them; a hospital without rewards has no such folder, and that is no error."""
     folder, _ = written(tmp_path, "isSubpotent.exists(", "isSubpotent.exist(")
-    for name in ("prices", "splits"):
+    for name in ("prices", "splits", "references", "dividends"):
         (tmp_path / name).symlink_to(ROOT / "mappings" / name)
     assert [problem.keyword for problem in settle.check(folder.parent)] == ["when"]
     (folder / "samples").unlink()
