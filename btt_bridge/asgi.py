@@ -48,6 +48,8 @@ def serve(
             lifespan="on",
             timeout_graceful_shutdown=_STOP_SECONDS,
             server_header=False,
+            # Who asks is who connects: a header that a proxy sets is one that a stranger can send.
+            proxy_headers=False,
             ssl_certfile=certificate[0] if certificate else None,
             ssl_keyfile=certificate[1] if certificate else None,
         )

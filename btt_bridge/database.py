@@ -60,8 +60,9 @@ def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engi
     SQLite runs in WAL mode with synchronous=FULL, so that a committed row survives a power cut, and begins
     every transaction that `writing` opens with BEGIN IMMEDIATE, so that two writers queue instead of failing.
 
-    Where `flushed` is false a commit is seen by everybody at once and reaches the disk a little later, or with the next
-    flushed one: for rows that can be told again after a power cut. Neither engine is left inconsistent by one.
+    Where `flushed` is false a commit to SQLite is seen by everybody at once and reaches the disk a little later, or
+    with the next flushed one: for rows that can be told again after a power cut, which takes this process too.
+    PostgreSQL may die without us, and is always flushed.
     """
     if url.startswith("sqlite"):
         _check_folder(make_url(url).database)
@@ -74,8 +75,7 @@ def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engi
             turnstile = _turnstiles[engine] = _Turnstile(f"{engine.url.database}.turn")
             finalize(engine, turnstile.close)
     else:
-        options = {} if flushed else {"options": "-c synchronous_commit=off"}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+        engine = create_engine(url, pool_pre_ping=True)
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
             # Several processes start at once; one of them makes the tables.

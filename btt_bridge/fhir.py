@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,12 @@ def write(resource: Mapping[str, Any]) -> bytes:
     return re.sub(r'"\\u0000(-?[0-9.E+-]+)"', r"\1", text).encode()
 
 
+def digest(resource: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of what a resource says, however its JSON is laid out."""
+    text = json.dumps(resource, sort_keys=True, separators=(",", ":"), default=lambda value: f"\0{value}")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def identity(body: Mapping[str, Any]) -> Identity:
     """Return what names a resource; raise MalformedError where that is not enough."""
     kind, identifier, meta = body.get("resourceType"), body.get("id"), body.get("meta", {})
@@ -89,9 +96,14 @@ def make_relative(body: dict[str, Any], base: str) -> None:
             value["reference"] = reference.removeprefix(prefix)
 
 
-def patient(body: Mapping[str, Any]) -> str:
-    """Return the reference to the one patient that a resource is about, "" where it is not exactly one."""
-    found = {match[1] for text in _references(body) if isinstance(text, str) and (match := _PATIENT.fullmatch(text))}
+def patient(body: Mapping[str, Any], base: str = "") -> str:
+    """Return the reference to the one patient that a resource is about, "" where it is not exactly one.
+
+    With the base URL of the server that it comes from, a reference into that server is a relative one.
+    """
+    prefix = f"{base.rstrip('/')}/" if base else ""
+    texts = (text.removeprefix(prefix) for text in _references(body) if isinstance(text, str))
+    found = {match[1] for text in texts if (match := _PATIENT.fullmatch(text))}
     return found.pop() if len(found) == 1 else ""
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -57,9 +56,12 @@ _told_table = Table(
     Column("due_at", Moment, nullable=True),
     UniqueConstraint("source", "kind", "resource_id", "version"),
     Index("told_due", "due_at"),
-    Index("told_patient", "source", "patient", "kind"),
+    Index("told_patient", "patient", "kind"),
 )
 _columns = _told_table.c
+_CONSENT = "Consent"
+#: Of a sender that tells no instant, a version is later than all before it, whatever its or our clock says.
+_TICK = timedelta(microseconds=1)
 
 
 class State(StrEnum):
@@ -79,6 +81,8 @@ class Told:
     identity: Identity
     patient: str
     content: bytes
+    #: SHA-256 (hex) of what it says, whatever its bytes; "" of one that was deleted.
+    digest: str = ""
     deleted: bool = False
 
 
@@ -124,14 +128,24 @@ class Inbox:
         with reading(self._engine) as connection:
             return [_kept(row) for row in connection.execute(query)]
 
-    def consents(self, source: str, patient: str) -> list[Kept]:
-        """Return the newest version of each Consent of a patient, those that were deleted left out."""
-        newest = (
-            select(func.max(_columns.id)).filter_by(source=source, patient=patient, kind="Consent")
-        ).group_by(_columns.resource_id)  # fmt: skip
-        query = select(_told_table).where(_columns.id.in_(newest), ~_columns.deleted).order_by(_columns.id)
+    def consents(self, patient: str) -> list[Kept]:
+        """Return each Consent whose newest version is this patient's, whoever told it, but those deleted since."""
+        named = select(_columns.resource_id).filter_by(patient=patient, kind=_CONSENT)
         with reading(self._engine) as connection:
-            return [_kept(row) for row in connection.execute(query)]
+            rows = connection.execute(
+                select(_told_table).where(_columns.kind == _CONSENT, _columns.resource_id.in_(named))
+            ).all()
+        newest = {row.resource_id: row for row in sorted(rows, key=_rank)}.values()
+        return [_kept(row) for row in newest if row.patient == patient and not row.deleted]
+
+    def is_newest(self, kept: Kept) -> bool:
+        """Say whether nothing newer is known of a resource, a deletion included."""
+        identity = kept.told.identity
+        query = select(_columns.id, _columns.updated_at, _columns.version).filter_by(
+            source=kept.told.source, kind=identity.kind, resource_id=identity.id
+        )
+        with reading(self._engine) as connection:
+            return bool(max(connection.execute(query), key=_rank).id == kept.id)
 
     def record(self, kept_id: int, state: State, outcome: str) -> None:
         """Write down what a version came to; nobody looks at it again by itself."""
@@ -141,12 +155,12 @@ class Inbox:
         """Look at a version again later."""
         self._change(kept_id, outcome=reason[:1000], due_at=due_at, attempts=_columns.attempts + 1)
 
-    def look_again(self, source: str, patient: str) -> int:
+    def look_again(self, patient: str) -> int:
         """Look again at what a patient had not agreed to; return how many versions that are."""
         due = {"state": State.WAITING, "due_at": self.clock.now(), "attempts": 0}
         with writing(self._engine) as connection:
             return connection.execute(
-                update(_told_table).filter_by(source=source, patient=patient, state=State.UNCONSENTED).values(due)
+                update(_told_table).filter_by(patient=patient, state=State.UNCONSENTED).values(due)
             ).rowcount
 
     def again(self, kept_id: int) -> None:
@@ -170,30 +184,32 @@ class Inbox:
     # --- how it is written ------------------------------------------------------------------------------
 
     def _put(self, connection: Connection, told: Told) -> Kept:
-        identity, digest = told.identity, hashlib.sha256(told.content).hexdigest()
-        rows = connection.execute(
-            select(_told_table)
-            .filter_by(source=told.source, kind=identity.kind, resource_id=identity.id)
+        identity = told.identity
+        named = {"source": told.source, "kind": identity.kind, "resource_id": identity.id}
+        # Without their content, which nobody need read to tell versions apart.
+        known = connection.execute(
+            select(*(_columns[name] for name in ("id", "version", "digest", "deleted", "patient", "updated_at")))
+            .filter_by(**named)
             .order_by(_columns.id)
         ).all()
-        same = [row for row in rows if row.version == identity.version] if identity.version else rows[-1:]
-        if same and (same[0].digest, same[0].deleted) == (digest, told.deleted):
-            return _kept(same[0])
+        same = [row for row in known if row.version == identity.version] if identity.version else known[-1:]
+        if same and (same[0].digest, same[0].deleted) == (told.digest, told.deleted):
+            return _kept(connection.execute(select(_told_table).filter_by(id=same[0].id)).one())
         if same and identity.version:
             raise KeyConflictError("this version was told before with another content")
         now = self.clock.now()
         row = connection.execute(
             insert(_told_table)
             .values(
-                source=told.source, kind=identity.kind, resource_id=identity.id,
-                version=identity.version or _next_version(rows), updated_at=identity.updated or now,
-                patient=told.patient or (rows[-1].patient if rows else ""), deleted=told.deleted,
-                content=told.content, digest=digest, received_at=now, state=State.WAITING, outcome="", attempts=0,
+                **named, version=identity.version or _next_version(known),
+                updated_at=identity.updated or max([now, *(row.updated_at + _TICK for row in known)]),
+                patient=told.patient or (known[-1].patient if known else ""), deleted=told.deleted,
+                content=told.content, digest=told.digest, received_at=now, state=State.WAITING, outcome="", attempts=0,
                 due_at=now,
             )
             .returning(*_told_table.c)
         ).one()  # fmt: skip
-        return _kept(row, first=not rows)
+        return _kept(row, first=not known)
 
     def _change(self, kept_id: int, **values: Any) -> None:
         with writing(self._engine) as connection:
@@ -208,6 +224,11 @@ class Inbox:
             yield connection
 
 
+def _rank(row: Row[Any]) -> tuple[datetime, str]:
+    """Sort versions of a resource as they follow each other, whatever order they came in."""
+    return row.updated_at, row.version.rjust(64, "0")
+
+
 def _next_version(rows: Sequence[Row[Any]]) -> str:
     """Return a number behind all that were given before, whoever gave them."""
     numbers = [int(row.version) for row in rows if row.version.isascii() and row.version.isdecimal()]
@@ -220,6 +241,7 @@ def _kept(row: Row[Any], *, first: bool = False) -> Kept:
         Identity(row.kind, row.resource_id, row.version, row.updated_at),
         row.patient,
         row.content,
+        row.digest,
         row.deleted,
     )
     return Kept(

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Connection,
     Engine,
@@ -54,7 +55,7 @@ instance_table = Table(
     Column("called_ae_title", String(16), nullable=False),
     Column("peer_address", String(64), nullable=False),
     Column("path", String(255), nullable=False),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
     Column("received_at", Moment, nullable=False),
     Column("flag", String(16), nullable=False, default=""),
     # Empty until assemble has read the object.
@@ -159,6 +160,15 @@ expectation_table = Table(
 )
 
 
+swept_table = Table(
+    "swept",
+    metadata,
+    # A folder of the spool whose process is gone, and which nobody need look at again.
+    Column("folder", String(32), primary_key=True),
+    Column("at", Moment, nullable=False),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Journey:
     """One revision of one study on its way."""
@@ -250,16 +260,15 @@ class Journal:
 
     def record_conflict(self, arrival: Arrival) -> None:
         """Index an object whose SOP Instance UID is held by other content: kept, flagged, never in use."""
+        row = {
+            **asdict(arrival),
+            "flag": "conflict",
+            "study_instance_uid": "",
+            "series_instance_uid": "",
+            "revision": 0,
+        }
         with writing(self.engine) as connection:
-            connection.execute(
-                insert(instance_table).values(
-                    **asdict(arrival),
-                    flag="conflict",
-                    study_instance_uid="",
-                    series_instance_uid="",
-                    revision=0,
-                )
-            )
+            connection.execute(self._insert_new(instance_table).values(row))
 
     def conflicts(self, sop_instance_uid: str) -> list[Arrival]:
         """Return the copies of a SOP Instance that are kept beside the one in use."""
@@ -277,6 +286,11 @@ class Journal:
                     select(instance_table.c.path).where(instance_table.c.path.in_(list(paths)))
                 ).scalars()
             )
+
+    def record_swept(self, folder: str) -> None:
+        """Note that a folder of the spool was swept; with this flushed row, every earlier one is on the disk too."""
+        with writing(self.engine) as connection:
+            connection.execute(self._insert_new(swept_table).values(folder=folder, at=self.clock.now()))
 
     def unread(self, limit: int) -> list[Instance]:
         """Return up to `limit` instances that nobody has read yet, oldest first."""

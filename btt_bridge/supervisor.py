@@ -45,7 +45,7 @@ class Supervisor:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Keep everything alive until `stop` is set, then stop the doors first and the workers last."""
+        """Keep everything alive until `stop` is set, then let all of it finish what is in hand."""
         ports = fixed_ports(self.settings)
         environment = {**os.environ, **ports}
         children = [_Child(name, command) for name, command in self._commands()]
@@ -85,13 +85,21 @@ class Supervisor:
             child.process, child.start_at = None, now + child.pause_seconds
         if now < child.start_at:
             return
-        child.process = subprocess.Popen(child.command, env=dict(environment), stdin=subprocess.DEVNULL)
-        child.started = now
-        (run_dir / f"{child.name}.pid").write_text(str(child.process.pid))
+        try:
+            child.process = subprocess.Popen(child.command, env=dict(environment), stdin=subprocess.DEVNULL)
+            child.started = now
+            (run_dir / f"{child.name}.pid").write_text(str(child.process.pid))
+        except OSError as problem:
+            # No memory or no disk for one child must not cost the others; without its note it runs all the same.
+            _log.error("process not started", process=child.name, error=type(problem).__name__)
+            child.start_at = now + _PAUSE_SECONDS_MAX
+            if child.process is None:
+                return
         _log.info("process started", process=child.name, pid=child.process.pid)
 
     def _stop_all(self, children: list[_Child]) -> None:
-        deadline = time.monotonic() + self.stop_seconds
+        grace = max(self.settings.accept.stop_seconds, self.settings.node.stop_seconds)
+        deadline = time.monotonic() + self.stop_seconds + grace
         running = [child.process for child in children if child.process is not None]
         for process in running:
             if process.poll() is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -27,7 +27,11 @@ def inbox(database_url: str, clock: FakeClock) -> Iterator[Inbox]:
 
 
 def told(content: bytes, version: str = "", kind: str = "Appointment", identifier: str = "1") -> Told:
-    return Told("ehr", Identity(kind, identifier, version), "Patient/1", content)
+    return Told("ehr", Identity(kind, identifier, version), "Patient/1", content, content.decode())
+
+
+def gone(kind: str, identifier: str) -> Told:
+    return Told("ehr", Identity(kind, identifier), "", b"", deleted=True)
 
 
 def test_what_comes_twice_is_kept_once(inbox: Inbox) -> None:
@@ -49,10 +53,9 @@ def test_a_version_does_not_change(inbox: Inbox) -> None:
 def test_a_deletion_is_a_version(inbox: Inbox) -> None:
     """It follows what was there, is about the same patient, and comes once; what comes after it is new again."""
     inbox.put([told(b"a", "4")])
-    gone = Told("ehr", Identity("Appointment", "1"), "", b"", deleted=True)
-    kept = inbox.put([gone])[0]
+    kept = inbox.put([gone("Appointment", "1")])[0]
     assert (kept.version, kept.told.patient, kept.told.deleted) == ("5", "Patient/1", True)
-    assert inbox.put([gone])[0].id == kept.id
+    assert inbox.put([gone("Appointment", "1")])[0].id == kept.id
     assert inbox.put([told(b"a")])[0].version == "6"
 
 
@@ -76,13 +79,34 @@ def test_a_consent_brings_back_what_it_was_missing_for(inbox: Inbox) -> None:
     acts = inbox.put([told(b"a", identifier="1"), told(b"b", identifier="2")])
     inbox.record(acts[0].id, State.UNCONSENTED, "checkup: no-consent")
     inbox.record(acts[1].id, State.COUNTED, "checkup: granted 50")
-    assert inbox.look_again("ehr", "Patient/2") == 0
-    assert inbox.look_again("ehr", "Patient/1") == 1
+    assert inbox.look_again("Patient/2") == 0
+    assert inbox.look_again("Patient/1") == 1
     assert [kept.id for kept in inbox.waiting(10)] == [acts[0].id]
-    inbox.put([told(b"c1", "1", "Consent", "c"), told(b"c2", "2", "Consent", "c"), told(b"d1", "1", "Consent", "d")])
-    inbox.put([Told("ehr", Identity("Consent", "d"), "", b"", deleted=True)])
-    assert [kept.told.content for kept in inbox.consents("ehr", "Patient/1")] == [b"c2"]
-    assert inbox.consents("other", "Patient/1") == []
+
+
+def consent(version: str, minute: int, patient: str = "Patient/1", source: str = "ehr") -> Told:
+    updated = datetime(2026, 1, 5, 8, minute, tzinfo=UTC)
+    return Told(source, Identity("Consent", "c", version, updated), patient, version.encode(), version)
+
+
+def test_of_a_consent_the_newest_version_counts_whatever_order_it_came_in(inbox: Inbox) -> None:
+    """An older one that comes late does not bring back what was withdrawn; one given to another patient is theirs."""
+    inbox.put([consent("2", 2), consent("1", 1)])
+    assert [kept.version for kept in inbox.consents("Patient/1")] == ["2"]
+    inbox.put([consent("3", 3, "Patient/2", "pharmacy")])
+    assert inbox.consents("Patient/1") == []
+    assert [kept.version for kept in inbox.consents("Patient/2")] == ["3"]
+    inbox.put([gone("Consent", "c")])
+    assert inbox.consents("Patient/1") == []
+
+
+def test_what_a_sender_dates_ahead_is_followed_by_what_it_does_not_date(inbox: Inbox, clock: FakeClock) -> None:
+    """A deletion comes after the version that it deletes, also where the sender's clock is ahead of ours."""
+    ahead = Identity("Appointment", "1", "1", clock.now() + timedelta(minutes=5))
+    first = inbox.put([Told("ehr", ahead, "Patient/1", b"a", "a")])[0]
+    last = inbox.put([gone("Appointment", "1")])[0]
+    assert last.updated_at > first.updated_at
+    assert (inbox.is_newest(first), inbox.is_newest(last)) == (False, True)
 
 
 def test_versions_that_come_at_once_get_numbers_of_their_own(inbox: Inbox) -> None:

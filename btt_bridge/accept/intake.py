@@ -33,9 +33,14 @@ class Intake:
         self._journal = journal
         self._ringer = ringer
         self._commits = GroupCommit(journal, commit_objects_max)
+        #: What is durable here while the index was away; no more than were in hand at that moment.
+        self._unindexed: deque[Arrival] = deque()
+        self._retrying = threading.Lock()
 
     def begin(self, described: Description) -> Incoming:
-        """Return a file to write an object to; raise StorageFullError where there is no room for one."""
+        """Return a file to write an object to; raise a CapacityError where there is no room, or no index, for one."""
+        if self._unindexed:
+            self._index_again()
         return self._spool.take(described)
 
     def admit(self, incoming: Incoming) -> None:
@@ -49,11 +54,27 @@ class Intake:
         except CapacityError:
             incoming.discard()
             raise
-        self._index(arrival)
+        try:
+            self._index(arrival)
+        except CapacityError:
+            # Nobody was told yes; but it may be in the index, so the file stays until the index answers again.
+            self._unindexed.append(arrival)
+            raise
 
     def recover(self) -> Swept:
         """Index what dead processes had made durable and the index does not have; remove what they left half done."""
-        return self._spool.sweep(self._journal.indexed, self._index)
+        return self._spool.sweep(self._journal.indexed, self._index, self._journal.record_swept)
+
+    def _index_again(self) -> None:
+        """Index what could not be indexed when it came; while that fails, nobody need send more."""
+        if not self._retrying.acquire(blocking=False):
+            raise CapacityError("the index cannot be written")
+        try:
+            while self._unindexed:
+                self._index(self._unindexed[0])
+                self._unindexed.popleft()
+        finally:
+            self._retrying.release()
 
     def _index(self, arrival: Arrival) -> None:
         holder = self._commits.commit(arrival)

@@ -43,6 +43,8 @@ _CONNECTIONS_BEYOND = 16
 #: The largest A-ASSOCIATE-RQ that 128 presentation contexts with many transfer syntaxes each can need.
 _ASSOCIATE_BYTES_MAX = 2**20
 _POLL_SECONDS = 0.1
+#: Pause before what a dead listener left is looked at again, where the index or the disk did not answer.
+_RECOVER_SECONDS = 30.0
 
 
 def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable[[int], None]) -> None:
@@ -64,7 +66,7 @@ def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable
         ringer = Ringer(bell)
         closing.callback(ringer.close)
         intake = Intake(spool, journal, ringer, settings.accept.commit_objects_max)
-        threading.Thread(target=_recover, args=(intake,), name="recover", daemon=True).start()
+        threading.Thread(target=_recover, args=(intake, stop), name="recover", daemon=True).start()
         door = Door(settings.accept, intake, fast=fast)
         door.open()
         closing.callback(door.close)
@@ -76,16 +78,22 @@ def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable
     _log.info("stopped", port=door.port)
 
 
-def _recover(intake: Intake) -> None:
-    try:
-        swept = intake.recover()
-    except Exception as problem:  # the next start tries again
-        _log.warning("sweep", exc_info=problem)
-        return
-    if swept.rescued:
-        _log.info("rescued", count=swept.rescued, reason="durable when a listener died, and not in the index")
-    if swept.removed:
-        _log.info("swept", count=swept.removed, reason="a listener that died had not acknowledged these")
+def _recover(intake: Intake, stop: threading.Event) -> None:
+    """Look at what dead listeners left, until all of it could be looked at."""
+    while not stop.is_set():
+        try:
+            swept = intake.recover()
+        except Exception as problem:  # the index may be away; it comes back
+            _log.warning("sweep", exc_info=problem)
+        else:
+            if swept.rescued:
+                _log.info("rescued", count=swept.rescued, reason="durable when a listener died, and not in the index")
+            if swept.removed:
+                _log.info("swept", count=swept.removed, reason="a listener that died had not acknowledged these")
+            if not swept.failed:
+                return
+            _log.warning("sweep", count=swept.failed, reason="these could not be read or indexed now")
+        stop.wait(_RECOVER_SECONDS)
 
 
 class Door:

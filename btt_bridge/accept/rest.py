@@ -29,6 +29,9 @@ _LOCAL = "local"
 _MEDIA_TYPES = ("application/fhir+json", "application/json")
 _ALONE = ("batch", "batch-response", "collection", "history", "message", "searchset", "subscription-notification")
 
+#: What an entry of a Bundle may ask for elsewhere, and not here.
+_CONDITIONS = frozenset({"ifNoneMatch", "ifModifiedSince", "ifMatch", "ifNoneExist"})
+
 Handler = Callable[["Call"], Response]
 
 
@@ -63,6 +66,7 @@ class RestDoor:
     def __init__(self, limits: Fhir, kinds: Collection[str], inbox: Inbox, bell: Bell) -> None:
         self._limits = limits
         self._kinds = frozenset(kinds)
+        self._bases = {source.name: source.base_url for source in limits.sources}
         self._inbox = inbox
         self._bell = bell
 
@@ -86,14 +90,14 @@ class RestDoor:
         if "if-none-exist" in call.headers:
             raise MalformedError("nothing can be searched here; update a resource by its id instead")
         body = fhir.parse(call.content, self._limits.resource_bytes_max)
-        # A name of ours for one version of our own: what the sender says of itself is of another system.
-        body = {**body, "id": str(uuid.uuid4()), "meta": {}}
-        told = self._told(call.source, body, fhir.write(body))
+        told = self._told(call.source, _as_new(body))
         self._expect(told, call.kind)
         return _kept(self._keep([told])[0])
 
     def _update(self, call: Call) -> Response:
         """RESTful update, by which a resource may also be created (http.html#upsert)."""
+        if "if-match" in call.headers:
+            raise MalformedError("the bridge keeps what it is told, and has no version that an update could match")
         told = self._told(call.source, fhir.parse(call.content, self._limits.resource_bytes_max), call.content)
         self._expect(told, call.kind, call.id)
         return _kept(self._keep([told])[0])
@@ -133,24 +137,30 @@ class RestDoor:
         if not isinstance(entry, Mapping):
             raise MalformedError("an entry of a Bundle is an object")
         request, resource = entry.get("request"), entry.get("resource")
-        method = request.get("method") if isinstance(request, Mapping) else "PUT"
-        if method == "DELETE" and isinstance(request, Mapping):
-            kind, _, identifier = str(request.get("url", "")).partition("/")
+        asked = request if isinstance(request, Mapping) else {}
+        if _CONDITIONS & asked.keys() or "?" in str(asked.get("url", "")):
+            raise MalformedError("nothing can be searched or matched here; an entry names its resource by type and id")
+        kind, _, identifier = str(asked.get("url", "")).partition("/")
+        method = asked.get("method", "PUT")
+        if method == "DELETE":
             told = Told(source, fhir.Identity(kind, identifier), "", b"", deleted=True)
         elif method in ("PUT", "POST") and isinstance(resource, Mapping):
-            body = {**resource, "id": str(uuid.uuid4()), "meta": {}} if method == "POST" else resource
-            told = self._told(source, body, fhir.write(body))
+            told = self._told(source, _as_new(resource) if method == "POST" else resource)
         else:
             raise MalformedError("an entry has a resource to update or create, or asks to delete one")
-        self._expect(told, told.identity.kind)
+        self._expect(told, kind or told.identity.kind, identifier if method == "PUT" else "")
         return told
 
     # --- how it is kept ---------------------------------------------------------------------------------
 
-    def _told(self, source: str, body: Mapping[str, Any], content: bytes) -> Told:
+    def _told(self, source: str, body: Mapping[str, Any], content: bytes = b"") -> Told:
+        """Return a version with the bytes it came in, or else with bytes of ours that say the same."""
+        content = content or fhir.write(body)
         if len(content) > self._limits.resource_bytes_max:
             raise TooLargeError(f"a resource has at most {self._limits.resource_bytes_max} bytes")
-        return Told(source, fhir.identity(body), fhir.patient(body), content)
+        return Told(
+            source, fhir.identity(body), fhir.patient(body, self._bases.get(source, "")), content, fhir.digest(body)
+        )
 
     def _expect(self, told: Told, kind: str, identifier: str = "") -> None:
         """Refuse a resource that is not what its address says, or of a type that nothing here uses."""
@@ -181,7 +191,10 @@ class RestDoor:
         return endpoint
 
     def _source(self, request: Request) -> str:
-        """Return who this is by its token and address; this machine needs no token, everybody else does."""
+        """Return who this is by its token and address.
+
+        This machine itself needs no token as long as nobody else has one: behind a proxy everybody comes from here.
+        """
         address = ipaddress.ip_address(request.client.host if request.client else "::")
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(token.encode()).hexdigest() if scheme.lower() == "bearer" and token else ""
@@ -190,7 +203,7 @@ class RestDoor:
             if known and address in ipaddress.ip_network(source.address, strict=False):
                 return source.name
         # A page in a browser of this machine could have a name of its own point here; it cannot do so by an address.
-        if not digest and address.is_loopback and _is_loopback(request.url.hostname or ""):
+        if not self._limits.sources and not digest and address.is_loopback and _is_loopback(request.url.hostname or ""):
             return _LOCAL
         raise PeerRefusedError("this source is not known by its token and address")
 
@@ -228,6 +241,11 @@ class RestDoor:
             "format": ["json"],
             "rest": [rest],
         })  # fmt: skip
+
+
+def _as_new(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resource under an id of ours, of a version of our own: what it says of itself is of another system."""
+    return {**body, "id": str(uuid.uuid4()), "meta": {}}
 
 
 def _is_loopback(host: str) -> bool:

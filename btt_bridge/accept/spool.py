@@ -31,10 +31,11 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many files of dead processes were rescued, and how many were not whole."""
+    """How many files of dead processes were rescued, were not whole, and could not be looked at or indexed now."""
 
     rescued: int
     removed: int
+    failed: int = 0
 
 
 class Incoming:
@@ -170,24 +171,30 @@ class Spool:
         self._ready.extend(made)
 
     def close(self) -> None:
-        """Remove the files that were made ahead, and let the folder go."""
+        """Remove the files that were made ahead, and let the folder go; the next start looks at it once more."""
         while self._ready:
             self._ready.popleft().discard()
-        with suppress(OSError):
-            (self.root / (self._name + _LOCK)).unlink()
         os.close(self._lock)
 
-    def sweep(self, indexed: Callable[[Collection[str]], set[str]], rescue: Callable[[Arrival], None]) -> Swept:
+    def sweep(
+        self,
+        indexed: Callable[[Collection[str]], set[str]],
+        rescue: Callable[[Arrival], None],
+        done: Callable[[str], None],
+    ) -> Swept:
         """Look at what dead processes left without an index row: whole objects are rescued, all else is removed.
 
-        A folder whose lock can be had belongs to nobody any more, so nobody can index its files behind us. Where
-        `rescue` raises, the folder stays as it is, for the next start.
+        A folder whose lock can be had belongs to nobody any more, so nobody can index its files behind us. `done` makes
+        durable what was rescued from it, and only then its lock goes. What cannot be rescued now stays, with the lock.
         """
-        rescued = removed = 0
+        rescued = removed = failed = 0
         for lock in self.root.glob("*" + _LOCK):
             with _lock_of_the_dead(lock) as dead:
-                if dead:
-                    for path in self._unindexed(self.root / lock.name.removesuffix(_LOCK), indexed):
+                if not dead:
+                    continue
+                name, before = lock.name.removesuffix(_LOCK), failed
+                for path in self._unindexed(self.root / name, indexed):
+                    try:
                         arrival = self._whole(path)
                         if arrival is None:
                             (self.root / path).unlink(missing_ok=True)
@@ -195,8 +202,12 @@ class Spool:
                         else:
                             rescue(arrival)
                             rescued += 1
+                    except (OSError, CapacityError):
+                        failed += 1
+                if failed == before:
+                    done(name)
                     lock.unlink(missing_ok=True)
-        return Swept(rescued, removed)
+        return Swept(rescued, removed, failed)
 
     def _unindexed(self, folder: Path, indexed: Callable[[Collection[str]], set[str]]) -> Iterator[str]:
         """Yield the files that the index does not know, as they came: of two with one UID, the first holds it."""

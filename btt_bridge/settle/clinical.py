@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from btt_bridge import fhir, log
 from btt_bridge.config import Settings
-from btt_bridge.errors import BridgeError
+from btt_bridge.errors import BridgeError, ProcessDiedError, ProcessTimedOutError, RefusedError
 from btt_bridge.inbox import Inbox, Kept, State
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import payfi, rewards
 from btt_bridge.settle.payfi import Clearing, Desk, Reader
-from btt_bridge.settle.rewards import Answer, Decision, Incentives
+from btt_bridge.settle.rewards import Answer, Decision, Incentives, Limits
 
 _log = log.logger("settle")
 
@@ -25,6 +25,8 @@ _PAYMENTS: Final = frozenset({"Claim", "Invoice", "PaymentNotice"})
 _BATCH: Final = 64
 #: Tries at one version, where the failure may pass by itself; the pause between two doubles up to an hour.
 _TRIES_MAX: Final = 20
+#: And at one whose judge died or took too long: that may be its own fault, or the machine's.
+_TRIES_ISOLATED_MAX: Final = 3
 _PAUSE_SECONDS_MAX: Final = 3600
 
 
@@ -66,8 +68,7 @@ class Clinical:
         except Exception as problem:
             reason = str(problem) if isinstance(problem, BridgeError) else f"unexpected {type(problem).__name__}"
             _log.warning("resource not counted", reason=reason, error=type(problem).__name__)
-            passing = problem.transient if isinstance(problem, BridgeError) else True
-            if passing and kept.attempts < _TRIES_MAX:
+            if kept.attempts < _tries(problem):
                 pause = timedelta(seconds=min(2 ** (kept.attempts + 1), _PAUSE_SECONDS_MAX))
                 self.inbox.put_off(kept.id, self.inbox.clock.now() + pause, reason)
                 return
@@ -77,7 +78,9 @@ class Clinical:
     def _outcome(self, kept: Kept) -> tuple[State, str]:
         kind = kept.told.identity.kind
         if kind == _CONSENT:
-            count = self.inbox.look_again(kept.told.source, kept.told.patient)
+            if not kept.told.deleted:
+                rewards.read(self._body(kept), Limits())  # one that cannot be read is refused, and permits nothing
+            count = self.inbox.look_again(kept.told.patient)
             return State.COUNTED, f"consent noted; {count} earlier acts are looked at again"
         if kind in _PAYMENTS:
             return State.COUNTED, self._pay(kept)
@@ -90,6 +93,8 @@ class Clinical:
             return "no payments are settled here"
         if kept.told.deleted:
             return "deleted; what was instructed stands until the payee returns it"
+        if not self.inbox.is_newest(kept):
+            return "superseded by a newer version"
         source = kept.told.source
         reader = Reader(self.clearing.directory, self.clearing.rules(), self.opaque, self.bases.get(source, source))
         instruction = reader.read(self._body(kept))
@@ -107,7 +112,13 @@ class Clinical:
         if kept.told.deleted:
             decisions = self.incentives.rewards.retract(kept.told.identity.reference, kept.updated_at, kept.version)
         else:
-            consents = [self._body(one) for one in self.inbox.consents(kept.told.source, kept.told.patient)]
+            try:
+                consents = [self._body(one) for one in self.inbox.consents(kept.told.patient)]
+                for consent in consents:
+                    rewards.read(consent, self.incentives.rewards.limits)
+            except RefusedError:
+                # It may be a denial; its correction brings this act back.
+                return State.UNCONSENTED, "a consent of this patient cannot be read"
             decisions = self.incentives.rewards.consider(self._body(kept), consents)
         lacking = any(decision.answer is Answer.NO_CONSENT for decision in decisions)
         return State.UNCONSENTED if lacking else State.COUNTED, _told(decisions)
@@ -138,6 +149,13 @@ def open_clinical(
         opaque=opaque,
         bytes_max=settings.fhir.resource_bytes_max,
     )
+
+
+def _tries(problem: Exception) -> int:
+    """Return how often a version is tried that failed like this: what is wrong with it for good, once."""
+    if isinstance(problem, ProcessDiedError | ProcessTimedOutError):
+        return _TRIES_ISOLATED_MAX
+    return _TRIES_MAX if not isinstance(problem, BridgeError) or problem.transient else 0
 
 
 def _told(decisions: Sequence[Decision]) -> str:

@@ -160,7 +160,8 @@ def test_commits_are_shared(door: Door, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_broken_index_refuses_and_keeps_the_file(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody knows whether the row was written, so nobody may remove the file; the next object is welcome."""
+    """Nobody knows whether the row was written, so nobody may remove the file. Until the index answers again the next
+    object is refused before it is sent, and fills no disk; then the first is indexed, once, without a restart."""
 
     def broken(arrivals: Sequence[Arrival]) -> list[Arrival | None]:
         raise RuntimeError("the database is gone")
@@ -169,10 +170,32 @@ def test_a_broken_index_refuses_and_keeps_the_file(door: Door, monkeypatch: pyte
         patch.setattr(door.journal, "record_arrivals", broken)
         with pytest.raises(CapacityError) as refused:
             door.put("1.2.3", b"x")
+        for _ in range(3):
+            with pytest.raises(CapacityError):
+                door.intake.begin(Description(CT, "1.2.4", EXPLICIT, SENDER))
     assert refused.value.dicom_status == 0xA700
     assert len(door.kept()) == 1
     door.put("1.2.4", b"x")
-    assert [instance.arrival.sop_instance_uid for instance in door.journal.unread(10)] == ["1.2.4"]
+    door.put("1.2.3", b"x")
+    assert [instance.arrival.sop_instance_uid for instance in door.journal.unread(10)] == ["1.2.3", "1.2.4"]
+    assert (len(door.kept()), door.journal.flagged()) == (2, [])
+
+
+def test_a_row_that_was_written_after_all_is_written_once(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit succeeded and its answer was lost: what is told again is the same row."""
+    real = door.journal.record_arrivals
+
+    def lost(arrivals: Sequence[Arrival]) -> list[Arrival | None]:
+        real(arrivals)
+        raise RuntimeError("the answer was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(door.journal, "record_arrivals", lost)
+        with pytest.raises(CapacityError):
+            door.put("1.2.3", b"x")
+    door.put("1.2.4", b"x")
+    assert len(door.journal.unread(10)) == 2
+    assert (len(door.kept()), door.journal.flagged()) == (2, [])
 
 
 def forget_all(journal: Journal) -> None:

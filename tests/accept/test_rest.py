@@ -154,6 +154,11 @@ def test_what_cannot_be_taken_is_said_and_costs_nobody_else(
         assert door.send("PUT", "/Appointment/17", appointment()).status_code == 201
 
 
+def test_an_update_of_a_version_that_we_do_not_have_is_refused(door: Door) -> None:
+    """If-Match speaks of versions of ours, and nobody can read one here."""
+    assert refused(door.send("PUT", "/Appointment/17", appointment(), **{"If-Match": 'W/"1"'}), 422) == "invalid"
+
+
 def test_a_page_in_a_browser_cannot_tell_us_anything(door: Door) -> None:
     """A form's media type, and a strange name for this machine, are refused: no preflight, no rebinding."""
     form = door.send("PUT", "/Appointment/17", appointment(), **{"Content-Type": "text/plain"})
@@ -174,6 +179,47 @@ def test_a_source_is_known_by_its_token_and_its_address(tmp_path: Path) -> None:
             assert refused(answer, 403) == "forbidden"
         assert door.send("PUT", "/Appointment/17", appointment(), Authorization="Bearer right").status_code == 201
         assert [kept.told.source for kept in door.inbox.newest(10)] == ["ehr"]
+
+
+def test_a_stranger_behind_a_proxy_of_ours_is_a_stranger(tmp_path: Path) -> None:
+    """Once there is a source, this machine needs a token too, whatever a forwarding header says."""
+    sources = [{"name": "ehr", "address": "127.0.0.1", "token_sha256": hashlib.sha256(b"right").hexdigest()}]
+    with opened(tmp_path / "data", sources=sources) as door:
+        for headers in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"X-Forwarded-For": "unknown"}):
+            assert refused(door.send("PUT", "/Appointment/17", appointment(), **headers), 403) == "forbidden"
+        assert door.inbox.newest(10) == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"method": "POST", "url": "Appointment", "ifNoneExist": "identifier=1"},
+        {"method": "PUT", "url": "Appointment/1", "ifMatch": 'W/"1"'},
+        {"method": "PUT", "url": "Appointment?identifier=1"},
+        {"method": "PUT", "url": "Appointment/2"},
+        {"method": "PUT", "url": "Claim/1"},
+    ],
+)
+def test_an_entry_with_a_condition_or_another_address_is_refused(door: Door, request_: dict[str, str]) -> None:
+    """What we could not keep to is not taken: nothing is kept of its transaction."""
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"resource": appointment("1"), "request": request_}],
+    }
+    assert refused(door.send("POST", "", bundle), 422) == "invalid"
+    assert door.inbox.newest(10) == []
+
+
+def test_a_version_is_what_it_says_and_not_how_it_is_laid_out(door: Door) -> None:
+    """The same version with other blanks and another order of names, alone or in a Bundle, is the same version."""
+    meta = {"versionId": "3", "lastUpdated": "2026-01-05T08:00:00Z"}
+    body = appointment(meta=meta, minutesDuration=30)
+    assert door.send("PUT", "/Appointment/17", body).status_code == 201
+    turned = json.dumps(dict(reversed(body.items())), indent=4).encode()
+    assert door.send("PUT", "/Appointment/17", turned).status_code == 200
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": body}]}
+    assert door.send("POST", "", bundle).json()["entry"][0]["response"]["status"] == "200"
 
 
 def test_what_the_door_can_do_is_stated(door: Door) -> None:

@@ -16,7 +16,7 @@ import pytest
 from btt_bridge.accept.admission import Sender
 from btt_bridge.accept.part10 import Description, skip_head
 from btt_bridge.accept.spool import Incoming, Spool, Swept
-from btt_bridge.errors import StorageFullError, TooLargeError
+from btt_bridge.errors import CapacityError, StorageFullError, TooLargeError
 from btt_bridge.records import Arrival
 from tests.accept.wire import CT, EXPLICIT
 
@@ -120,13 +120,13 @@ def test_a_full_disk_is_told_as_such(make: Make) -> None:
 
 
 def test_an_orderly_end_leaves_only_what_was_stored(tmp_path: Path) -> None:
-    """Files made ahead and the lock are gone; a sealed file stays."""
+    """Files made ahead are gone; a sealed file stays, and the lock, by which the next start looks once more."""
     spool = Spool(tmp_path, 0, 1 << 30)
     incoming = spool.take(OBJECT)
     incoming.write(b"x")
     incoming.seal(NOW)
     spool.close()
-    assert _files(tmp_path) == {incoming.path}
+    assert _files(tmp_path) == {incoming.path, f"{incoming.path.partition('/')[0]}.lock"}
 
 
 def test_an_empty_data_set_is_a_file_with_a_head(tmp_path: Path, make: Make) -> None:
@@ -163,17 +163,18 @@ def test_what_a_dead_process_had_sealed_is_rescued_and_the_rest_swept(tmp_path: 
     paths = _dead_process(tmp_path)
     half_done = make().take(OBJECT)
     half_done.write(b"x")
-    asked, rescued = list[str](), list[Arrival]()
+    asked, rescued, done = list[str](), list[Arrival](), list[str]()
 
     def indexed(batch: Collection[str]) -> set[str]:
         asked.extend(batch)
         return set(paths[:2]) & set(batch)
 
-    swept = make().sweep(indexed, rescued.append)
+    swept = make().sweep(indexed, rescued.append, done.append)
     assert set(paths) <= set(asked)
     assert half_done.path not in asked
     assert swept == Swept(rescued=1, removed=len(asked) - 3)
     assert [arrival.path for arrival in rescued] == [paths[2]]
+    assert done == [paths[2].partition("/")[0]]
     assert rescued[0].size_bytes == (tmp_path / paths[2]).stat().st_size
     assert {path for path in paths if (tmp_path / path).exists()} == set(paths[:3])
     assert (tmp_path / half_done.path).exists()
@@ -184,18 +185,34 @@ def test_a_swept_folder_is_not_swept_again(tmp_path: Path, make: Make) -> None:
     """Once swept, what is left of a dead process is never looked at again."""
     paths = _dead_process(tmp_path)
     spool = make()
-    spool.sweep(lambda batch: set(paths), pytest.fail)
-    assert spool.sweep(lambda batch: pytest.fail("nothing is left to look at"), pytest.fail) == Swept(0, 0)
+    spool.sweep(lambda batch: set(paths), pytest.fail, lambda _: None)
+    nothing = spool.sweep(lambda batch: pytest.fail("nothing is left to look at"), pytest.fail, pytest.fail)
+    assert nothing == Swept(0, 0)
 
 
 def test_an_index_that_is_away_costs_nothing(tmp_path: Path, make: Make) -> None:
-    """Where an object cannot be rescued now, every file stays, and the next start rescues it."""
+    """Where one object cannot be rescued now, the others are, and the folder is looked at again."""
     paths = _dead_process(tmp_path)
+    rescued: list[str] = []
 
-    def away(_: Arrival) -> None:
-        raise RuntimeError("the database is gone")
+    def away_for_one(arrival: Arrival) -> None:
+        if arrival.path == paths[0]:
+            raise CapacityError("the index cannot be written")
+        rescued.append(arrival.path)
+
+    swept = make().sweep(lambda batch: set(), away_for_one, pytest.fail)
+    assert (swept.rescued, swept.failed, rescued) == (2, 1, paths[1:3])
+    assert all((tmp_path / path).exists() for path in paths[:3])
+    assert make().sweep(lambda batch: set(), lambda _: None, lambda _: None).rescued == 3
+
+
+def test_the_lock_goes_only_once_all_is_durable(tmp_path: Path, make: Make) -> None:
+    """Where the index cannot make durable what was rescued, the next start rescues it again."""
+    _dead_process(tmp_path)
+
+    def fails(_: str) -> None:
+        raise RuntimeError("the disk is full")
 
     with pytest.raises(RuntimeError):
-        make().sweep(lambda batch: set(), away)
-    assert all((tmp_path / path).exists() for path in paths[:3])
-    assert make().sweep(lambda batch: set(), lambda _: None).rescued == 3
+        make().sweep(lambda batch: set(), lambda _: None, fails)
+    assert make().sweep(lambda batch: set(), lambda _: None, lambda _: None).rescued == 3

@@ -55,7 +55,7 @@ def clinical(database_url: str, tmp_path: Path, clock: FakeClock, isolation: Iso
 
 
 def told(body: dict[str, Any], source: str = "ehr") -> Told:
-    return Told(source, fhir.identity(body), fhir.patient(body), fhir.write(body))
+    return Told(source, fhir.identity(body), fhir.patient(body), fhir.write(body), fhir.digest(body))
 
 
 def sample(name: str, **changes: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_a_claim_becomes_a_payment_once(clinical: Clinical) -> None:
         "request": {"reference": "Claim/c1"}, "recipient": {"reference": "Organization/example-insurer"},
         "payee": {"reference": "Organization/example-clinic"}, "amount": {"value": "120.50", "currency": "CNY"},
     }  # fmt: skip
-    outcomes = tell(clinical, claim(), claim(created="2026-01-05"), notice)
+    outcomes = [tell(clinical, body)[0] for body in (claim(), claim(created="2026-01-05"), notice)]
     assert {state for state, _ in outcomes} == {State.COUNTED}
     assert len({outcome for _, outcome in outcomes}) == 1
     assert outcomes[0][1].startswith("payment ")
@@ -157,8 +157,36 @@ def test_what_cannot_count_says_why_and_costs_nobody_else(clinical: Clinical, bo
 
 def test_a_changed_claim_does_not_pay_twice(clinical: Clinical) -> None:
     """The same document with another amount is a conflict for a person, not a second payment."""
-    (_, (state, reason)) = tell(clinical, claim(), claim("999.00"))
+    tell(clinical, claim())
+    ((state, reason),) = tell(clinical, claim("999.00"))
     assert (state, reason) == (State.REFUSED, "this document asked for another payment before")
+
+
+def test_a_claim_that_was_cancelled_or_deleted_is_not_paid(clinical: Clinical) -> None:
+    """Whatever order its versions come in, and also where it waited for a rate meanwhile."""
+    newer = {"versionId": "2", "lastUpdated": "2026-01-05T08:10:00Z"}
+    older = {"versionId": "1", "lastUpdated": "2026-01-05T08:00:00Z"}
+    outcomes = tell(clinical, claim(status="cancelled", meta=newer), claim(meta=older))
+    assert outcomes[1] == (State.COUNTED, "superseded by a newer version")
+    kept = clinical.inbox.put([told(claim(id="c3")), Told("ehr", fhir.Identity("Claim", "c3"), "", b"", deleted=True)])
+    clinical.take_in()
+    assert clinical.clearing is not None
+    assert clinical.clearing.on_their_way() == []
+    assert {one.outcome for one in clinical.inbox.newest(2)} == {
+        "superseded by a newer version", "deleted; what was instructed stands until the payee returns it",
+    }  # fmt: skip
+    assert len(kept) == 2
+
+
+def test_a_consent_that_cannot_be_read_permits_nothing_until_it_is_corrected(clinical: Clinical) -> None:
+    """It may be a denial: the act waits, though another consent stands beside it, and counts after the correction."""
+    unreadable = sample("consent", id="second", extension=[{"url": "x"}] * 11_000)
+    (_, refused, act) = tell(clinical, sample("consent"), unreadable, sample("checkup"))
+    assert refused[0] is State.REFUSED
+    assert act == (State.UNCONSENTED, "a consent of this patient cannot be read")
+    mended = sample("consent", id="second", meta={"versionId": "2", "lastUpdated": "2026-01-05T08:30:00Z"})
+    assert tell(clinical, mended)[0] == (State.COUNTED, "consent noted; 1 earlier acts are looked at again")
+    assert wallet(clinical) > 0
 
 
 def test_what_fails_for_a_while_is_tried_again(clinical: Clinical, clock: FakeClock) -> None:

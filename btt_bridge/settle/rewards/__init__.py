@@ -18,7 +18,7 @@ from btt_bridge.settle.rewards.fees import Fees
 from btt_bridge.settle.rewards.granting import Answer, Decision, Rewards
 from btt_bridge.settle.rewards.outcomes import Gathered, Months, Report, Seen, Veil, gather, report
 from btt_bridge.settle.rewards.program import Program, check, load
-from btt_bridge.settle.rewards.resources import Limits
+from btt_bridge.settle.rewards.resources import Limits, read
 from btt_bridge.settle.rewards.spending import Redemption, Redemptions
 from btt_bridge.settle.rewards.wallets import Wallet, Wallets
 
@@ -43,6 +43,7 @@ __all__ = [
     "gather",
     "load",
     "open_incentives",
+    "read",
     "report",
 ]
 
