@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,7 +16,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import event
 
@@ -27,6 +23,7 @@ from btt_bridge.errors import LedgerError
 from btt_bridge.ledger import Event, Expire, Hold, Instruction, Ledger, Move, Post, Posting, Void, audit
 from btt_bridge.money import BTT, CNY, Amount, Asset
 from btt_bridge.testing import FakeClock
+from tests.machines import on_postgresql, on_sqlite, play
 from tests.peers.postgres import PostgreSQL
 
 #: Name, asset, and how far it may owe; None is without limit.
@@ -258,29 +255,14 @@ class Machine(RuleBasedStateMachine):
             self.known[instruction.key] = (instruction, answer)
 
 
-def _run(new_url: Callable[[], str], examples: int) -> None:
-    machine = type("Machine", (Machine,), {"new_url": staticmethod(new_url)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=30,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_no_order_of_events_breaks_the_book_on_sqlite() -> None:
     """Conservation, no overdraft, each key once, each hold once, whatever happens and whenever the plug is pulled."""
-    with tempfile.TemporaryDirectory() as folder:
-        number = iter(range(10_000))
-        _run(lambda: f"sqlite:///{Path(folder) / f'{next(number)}.db'}", examples=25)
+    with on_sqlite() as new_url:
+        play(Machine, examples=25, steps=30, new_url=new_url)
 
 
 @pytest.mark.peer("postgres")
 def test_no_order_of_events_breaks_the_book_on_postgresql(postgresql_server: PostgreSQL) -> None:
     """The same on PostgreSQL."""
-    with ExitStack() as databases:
-        _run(lambda: databases.enter_context(postgresql_server.database()), examples=8)
+    with on_postgresql(postgresql_server) as new_url:
+        play(Machine, examples=8, steps=30, new_url=new_url)

@@ -3,6 +3,16 @@
 In: the facts of a job, then word that its result was delivered, or will not be. Out: postings in the ledger, and one
 signed CloudEvent for each through the outbox. Wrong: `OverdrawnError` beyond the hospital's credit line, `MappingError`
 for a price list or split that does not hold; asking twice is never wrong, and changes nothing.
+
+In the order of events:
+- the study is billed: `prices` quotes, `billing` holds and posts, `till` commits for many at once, `splits` divides,
+  `pools` keeps what waits to be shared, `meters` counts the work;
+- the EHR has told: `clinical` asks `rewards` for points and `payfi` for payments;
+- what else the book carries: `assets` in shares, the `token`, contributors' `dividends`;
+- time passes: `upkeep` lets holds run out, seals batches, sends payments to the bank and takes old points;
+- it is told: `events` are signed, `outbox` brings them out in order, `subscriptions` give each of the `sinks` its pace;
+- it is read: `bills` from the book, as `charges` in FHIR, as `dft` in HL7 v2, and as the report of `usage`.
+`dated` reads the mapping files that come into force on a day, for all of them.
 """
 
 from collections.abc import Callable

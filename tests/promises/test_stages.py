@@ -25,12 +25,6 @@ STAGES = {
     "settle": "Billing",
 }
 
-SAID = {
-    "comes in": r"\bin\b",
-    "goes out": r"\bout\b",
-    "can go wrong": r"\bwrong\b|Error\b|refused|failure",
-}
-
 
 def test_alphabetical_order_is_the_order_of_events() -> None:
     """The listing tells the story: stages sort as they happen, and web, which only watches, comes after."""
@@ -53,6 +47,13 @@ def test_a_stage_says_what_it_is_for(stage: str) -> None:
         assert re.search(words, said, re.IGNORECASE), f"{stage} does not say what {what}"
     assert module.__all__ == sorted(set(module.__all__)), "exports are sorted, each once"
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_the_map_of_the_accounts_names_each_of_their_files() -> None:
+    """The largest stage says in the order of events what each file and folder of it is, and names none that is gone."""
+    said = importlib.import_module("btt_bridge.settle").__doc__ or ""
+    paths = [path for path in (PACKAGE / "settle").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert {path.stem for path in paths} - {"__init__"} == set(re.findall(r"`([a-z]+)`", said))
 
 
 @pytest.mark.parametrize(("stage", "verb"), STAGES.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,11 +16,17 @@ from btt_bridge.ledger import Ledger
 from btt_bridge.money import CNY, Amount
 from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import Billing, Cause, Facts, open_billing
+from btt_bridge.settle.bills import Bill, find
 from btt_bridge.testing import FakeClock
 
 ROOT: Final = Path(__file__).parents[2]
 SERVICE: Final = "ct-lung"
 JANUARY: Final = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+
+def opaque(text: str) -> str:
+    """The keyed digest of a hospital."""
+    return hmac.new(b"secret", text.encode(), hashlib.sha256).hexdigest()
 
 
 def study(number: int) -> str:
@@ -35,6 +43,13 @@ def opened(url: str, clock: FakeClock) -> Iterator[Billing]:
     settings = Settings(mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
     with closing(Ledger(url, clock)) as ledger:
         yield open_billing(settings, ledger)
+
+
+def bill(billing: Billing, number: int) -> Bill:
+    """Return what a study came to."""
+    found = find(billing, study(number), SERVICE)
+    assert found is not None
+    return found
 
 
 def deliver(billing: Billing, number: int, urgency: Urgency = Urgency.ROUTINE, node: str = "n1") -> Charge:

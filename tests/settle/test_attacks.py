@@ -44,11 +44,6 @@ PAYABLE: Final = "hospital:test:payable:cny"
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
     """A hospital's bills; whatever is tried, the book holds and sums to zero in the end."""
     with opened(database_url, clock) as billing:

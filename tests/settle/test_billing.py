@@ -34,11 +34,6 @@ def bill(units: int) -> Charge:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
     """A hospital with a credit line of 100.00 CNY."""
     settings = Settings(

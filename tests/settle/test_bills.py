@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,20 +14,7 @@ from btt_bridge.records import Urgency
 from btt_bridge.settle import Billing, Cause, State, meters
 from btt_bridge.settle.bills import Account, Month, activity, before, entries, find, work
 from btt_bridge.settle.meters import Reading
-from btt_bridge.testing import FakeClock
 from tests.settle import books
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(books.JANUARY)
-
-
-@pytest.fixture
-def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
-    with books.opened(database_url, clock) as billing:
-        books.two_months(billing, clock)
-        yield billing
 
 
 def test_a_month_begins_and_ends_where_its_zone_says() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,26 +15,11 @@ from btt_bridge import fhir
 from btt_bridge.errors import InvalidAmountError, RefusedError
 from btt_bridge.money import BTT, CNY, Amount
 from btt_bridge.settle import Billing
-from btt_bridge.settle.bills import Bill, Month, activity, find
+from btt_bridge.settle.bills import Bill, Month, activity
 from btt_bridge.settle.charges import Context, charge_item, invoice
-from btt_bridge.testing import FakeClock
 from tests.settle import books
 
 ISSUER = "BTT pool"
-
-
-@pytest.fixture
-def billing(tmp_path: Path) -> Iterator[Billing]:
-    clock = FakeClock(books.JANUARY)
-    with books.opened(f"sqlite:///{tmp_path / 'ledger.db'}", clock) as billing:
-        books.two_months(billing, clock)
-        yield billing
-
-
-def bill(billing: Billing, number: int) -> Bill:
-    found = find(billing, books.study(number), books.SERVICE)
-    assert found is not None
-    return found
 
 
 def read(resource: dict[str, Any]) -> Any:
@@ -46,18 +29,18 @@ def read(resource: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("number", "status"), [(7, "planned"), (1, "billable"), (3, "entered-in-error"), (4, "aborted")]
 )
-def test_a_charge_item_follows_its_bill(billing: Billing, number: int, status: str) -> None:
+def test_a_charge_item_follows_its_bill(one_book: Billing, number: int, status: str) -> None:
     """Held is planned, charged is billable, refunded is an error; the identifier does not change on the way."""
-    item = charge_item(bill(billing, number))
+    item = charge_item(books.bill(one_book, number))
     ChargeItem.model_validate(json.loads(fhir.write(item)))
     assert item["status"] == status
-    assert item["identifier"][0]["value"] == bill(billing, number).reference
+    assert item["identifier"][0]["value"] == books.bill(one_book, number).reference
     assert read(item)["priceOverride"] == {"value": Decimal("5.36"), "currency": "CNY"}
 
 
-def test_no_patient_is_in_it_unless_the_hospital_says_who(billing: Billing) -> None:
+def test_no_patient_is_in_it_unless_the_hospital_says_who(one_book: Billing) -> None:
     """From the book alone the subject is masked and no study key shows; with a context it names what the EHR knows."""
-    text = fhir.write(charge_item(bill(billing, 1))).decode()
+    text = fhir.write(charge_item(books.bill(one_book, 1))).decode()
     assert "masked" in text
     assert books.study(1) not in text
     context = Context(
@@ -66,7 +49,7 @@ def test_no_patient_is_in_it_unless_the_hospital_says_who(billing: Billing) -> N
         service=({"reference": "DiagnosticReport/9"},),
         supporting=({"reference": "ServiceRequest/10"},),
     )
-    item = charge_item(bill(billing, 1), context)
+    item = charge_item(books.bill(one_book, 1), context)
     ChargeItem.model_validate(json.loads(fhir.write(item)))
     assert (item["subject"], item["service"]) == ({"reference": "Patient/7"}, [{"reference": "DiagnosticReport/9"}])
     assert (item["context"], item["supportingInformation"][0]["reference"]) == (
@@ -76,10 +59,10 @@ def test_no_patient_is_in_it_unless_the_hospital_says_who(billing: Billing) -> N
 
 
 @pytest.mark.parametrize(("month", "total"), [("2026-01", "20.38"), ("2026-02", "-2.69")])
-def test_an_invoice_sums_to_what_the_account_says(billing: Billing, month: str, total: str) -> None:
+def test_an_invoice_sums_to_what_the_account_says(one_book: Billing, month: str, total: str) -> None:
     """Components to lines to totals, exactly; the total is the change of the account but for payments."""
-    seen = activity(billing, Month.parse(month))
-    resource = invoice(seen, CNY, ISSUER, billing.prices)
+    seen = activity(one_book, Month.parse(month))
+    resource = invoice(seen, CNY, ISSUER, one_book.prices)
     Invoice.model_validate(json.loads(fhir.write(resource)))
     body = read(resource)
     amounts = [c["amount"]["value"] for line in body["lineItem"] for c in line["priceComponent"]]
@@ -89,10 +72,10 @@ def test_an_invoice_sums_to_what_the_account_says(billing: Billing, month: str, 
     assert [line["sequence"] for line in body["lineItem"]] == [Decimal(n) for n in range(1, len(body["lineItem"]) + 1)]
 
 
-def test_what_hurry_cost_is_shown_where_it_is_known(billing: Billing) -> None:
+def test_what_hurry_cost_is_shown_where_it_is_known(one_book: Billing) -> None:
     """A measured stat study is its routine price and a surcharge; one without a price list is one component."""
-    seen = activity(billing, Month.parse("2026-01"))
-    stat = invoice(seen, CNY, ISSUER, billing.prices)["lineItem"][1]["priceComponent"]
+    seen = activity(one_book, Month.parse("2026-01"))
+    stat = invoice(seen, CNY, ISSUER, one_book.prices)["lineItem"][1]["priceComponent"]
     assert [(c["type"], c["amount"]["value"]) for c in stat] == [
         ("base", Decimal("5.36")),
         ("surcharge", Decimal("4.30")),
@@ -101,12 +84,12 @@ def test_what_hurry_cost_is_shown_where_it_is_known(billing: Billing) -> None:
     assert [(c["type"], c["amount"]["value"]) for c in plain] == [("base", Decimal("9.66"))]
 
 
-def test_a_month_without_lines_and_a_token_are_no_invoice(billing: Billing) -> None:
+def test_a_month_without_lines_and_a_token_are_no_invoice(one_book: Billing) -> None:
     """FHIR's Money is ISO 4217: tokens are refused, and so is an invoice about nothing."""
     with pytest.raises(RefusedError):
-        invoice(activity(billing, Month.parse("2025-12")), CNY, ISSUER, billing.prices)
+        invoice(activity(one_book, Month.parse("2025-12")), CNY, ISSUER, one_book.prices)
     with pytest.raises(InvalidAmountError):
-        charge_item(_in_tokens(bill(billing, 1)))
+        charge_item(_in_tokens(books.bill(one_book, 1)))
 
 
 def _in_tokens(found: Bill) -> Bill:

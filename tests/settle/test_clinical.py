@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,44 +10,12 @@ from typing import Any
 import pytest
 
 from btt_bridge import fhir
-from btt_bridge.config import Settings
-from btt_bridge.inbox import Inbox, State, Told
-from btt_bridge.isolate import Isolation
-from btt_bridge.ledger import Ledger, audit
-from btt_bridge.settle import Clinical, kinds, open_clinical
+from btt_bridge.inbox import State, Told
+from btt_bridge.settle import Clinical, kinds
 from btt_bridge.testing import FakeClock
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "mappings" / "rewards" / "samples"
-
-
-def opaque(text: str) -> str:
-    return hmac.new(b"the hospital's key", text.encode(), hashlib.sha256).hexdigest()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(scope="module")
-def isolation() -> Iterator[Isolation]:
-    with Isolation(1, 2**29, 20, preload=["btt_bridge.settle.rewards.conditions"]) as isolation:
-        yield isolation
-
-
-@pytest.fixture
-def clinical(database_url: str, tmp_path: Path, clock: FakeClock, isolation: Isolation) -> Iterator[Clinical]:
-    """The shipped mappings; whatever a test does, the book holds in the end."""
-    settings = Settings(mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
-    inbox, ledger = Inbox(f"sqlite:///{tmp_path / 'inbox.db'}", clock), Ledger(database_url, clock)
-    with closing(inbox), closing(ledger):
-        clinical = open_clinical(settings, ledger, inbox, isolation, opaque)
-        yield clinical
-        assert clinical.incentives is not None
-        clinical.incentives.close()
-        assert audit.verify(ledger).problem == ""
-        assert set(ledger.trial_balance().values()) <= {0}
 
 
 def told(body: dict[str, Any], source: str = "ehr") -> Told:

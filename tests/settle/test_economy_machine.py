@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import ast
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from btt_bridge.isolate import Isolation
+from tests.machines import on_postgresql, on_sqlite, play
 from tests.peers.postgres import PostgreSQL
 from tests.settle import auditor
 from tests.settle.economy import OPERATIONS, RIVALS, TOUR, Attempt, World, attempt, rush, stages
 
 DAY = 86_400
-
-
-@pytest.fixture(scope="module")
-def isolation() -> Iterator[Isolation]:
-    with Isolation(1, 2**29, 20, preload=["btt_bridge.settle.rewards.conditions"]) as isolation:
-        yield isolation
 
 
 @pytest.fixture
@@ -133,30 +125,10 @@ class Machine(RuleBasedStateMachine):
         self.world.close()
 
 
-def _run(new_world: Callable[[], World], examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        type("Machine", (Machine,), {"new_world": staticmethod(new_world)}),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
-def test_no_order_of_business_loses_a_unit_on_sqlite(isolation: Isolation) -> None:
+def test_no_order_of_business_loses_a_unit_on_sqlite(isolation: Isolation, tmp_path: Path) -> None:
     """After every step each balance, each hold and each fact is the auditor's; on a failure the seed is printed."""
-    with tempfile.TemporaryDirectory() as folder:
-        number = iter(range(10_000))
-
-        def new_world() -> World:
-            place = Path(folder) / str(next(number))
-            place.mkdir()
-            return World(f"sqlite:///{place / 'ledger.db'}", place, isolation)
-
-        _run(new_world, examples=8, steps=40)
+    with on_sqlite() as new_url:
+        play(Machine, examples=8, steps=40, new_world=lambda: World(new_url(), tmp_path, isolation))
 
 
 @pytest.mark.peer("postgres")
@@ -164,9 +136,5 @@ def test_no_order_of_business_loses_a_unit_on_postgresql(
     postgresql_server: PostgreSQL, isolation: Isolation, tmp_path: Path
 ) -> None:
     """The same on PostgreSQL."""
-    with ExitStack() as databases:
-        _run(
-            lambda: World(databases.enter_context(postgresql_server.database()), tmp_path, isolation),
-            examples=3,
-            steps=40,
-        )
+    with on_postgresql(postgresql_server) as new_url:
+        play(Machine, examples=3, steps=40, new_world=lambda: World(new_url(), tmp_path, isolation))

@@ -14,7 +14,6 @@ from typing import Any, Final
 import jsonschema
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from referencing import Registry, Resource
 
 from btt_bridge.config import Settings
 from btt_bridge.errors import SignatureError
@@ -24,9 +23,9 @@ from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import Billing, Cause, FileSink, drain, events, open_billing
 from btt_bridge.signing import Signer, canonical
 from btt_bridge.testing import FakeClock, MemorySink
+from tests.settle.schemas import SCHEMAS, validator
 
 ROOT: Final = Path(__file__).parents[2]
-SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs" / "events").glob("*.json")}
 KINDS: Final = (events.HELD, events.CHARGED, events.VOIDED, events.REFUNDED, events.PAID)
 STUDY_UID: Final = "1.2.840.113619.2.55.3"
 STUDY: Final = hmac.new(b"key", STUDY_UID.encode(), hashlib.sha256).hexdigest()
@@ -61,13 +60,6 @@ def billing(tmp_path: Path) -> Iterator[Billing]:
 
 def drained(billing: Billing, signer: Signer, sink: MemorySink, limit: int = 100) -> int:
     return drain(billing.ledger, sink, signer, name="memory", source="urn:btt:bridge:test", limit=limit)
-
-
-def validator(kind: str) -> jsonschema.Draft202012Validator:
-    registry: Any = Registry().with_resources([
-        (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
-    ])  # fmt: skip
-    return jsonschema.Draft202012Validator(SCHEMAS[kind], registry=registry)
 
 
 def test_every_posting_tells_one_event_that_its_schema_describes(billing: Billing, signer: Signer) -> None:

@@ -11,10 +11,10 @@ from btt_bridge.settle import Clinical, Duty
 from btt_bridge.settle.upkeep import tick
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
-from tests.settle.test_clinical import ROOT, claim, clinical, clock, isolation, tell  # noqa: F401 - fixtures
+from tests.settle.test_clinical import ROOT, claim, tell
 
 
-def test_a_duty_that_fails_costs_no_other_its_turn_and_comes_again(clock: FakeClock) -> None:  # noqa: F811
+def test_a_duty_that_fails_costs_no_other_its_turn_and_comes_again(clock: FakeClock) -> None:
     """Each is done as often as it is due; a bank that is away is asked again at its own pace."""
     done: list[str] = []
 
@@ -31,8 +31,8 @@ def test_a_duty_that_fails_costs_no_other_its_turn_and_comes_again(clock: FakeCl
 
 
 def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
-    clinical: Clinical,  # noqa: F811
-    clock: FakeClock,  # noqa: F811
+    clinical: Clinical,
+    clock: FakeClock,
     tmp_path: Path,
 ) -> None:
     """Told, netted within the hour, handed to the rail once, and every transfer under a signed root."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from btt_bridge import config
+from btt_bridge.commands import SettingsFile
 from btt_bridge.errors import BridgeError, ConfigurationError, DeliveryRefusedError, MalformedError, UnknownError
 from btt_bridge.money import BTT, Amount, Asset, exactly, written
 from btt_bridge.records import BankAccount, PaymentOrder
@@ -26,7 +27,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", help="The folder of the chain.")]
 HoldersFile = Annotated[Path, typer.Option(help="Who holds what: a YAML file of names and addresses.")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", "-s", help="Settings of the bridge.")]
 Window = Annotated[int, typer.Option(min=1, max=30 * 86400, help="How long a batch can be disputed.")]
 
 HERE = Path("chain")

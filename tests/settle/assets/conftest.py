@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from btt_bridge.ledger import Ledger, Move
 from btt_bridge.money import BTT, CNY, Amount
 from btt_bridge.settle.assets import Assets, open_assets
 from btt_bridge.settle.token import Token, open_token
-from btt_bridge.testing import FakeClock
 
 MAPPINGS = Path(__file__).parents[3] / "mappings"
 HOLDERS = ("hospital:a", "hospital:b", "investor:c", "investor:d")
@@ -20,21 +18,15 @@ FUNDS = 10**10
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(database_url: str, clock: FakeClock) -> Iterator[Ledger]:
-    ledger = Ledger(database_url, clock)
+def ledger(ledger: Ledger) -> Ledger:
+    """With money in every holder's wallet."""
     ledger.open_account("bank:cny", CNY, credit_limit=None)
     for holder in HOLDERS:
         ledger.open_account(f"wallet:{holder}:cny", CNY)
         ledger.post_all(
             "test", f"fund:{holder}", [Move("bank:cny", f"wallet:{holder}:cny", Amount(FUNDS, CNY), "fund")]
         )
-    yield ledger
-    ledger.close()
+    return ledger
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import jsonschema
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from referencing import Registry, Resource
 
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import CNY, Amount
@@ -19,17 +17,9 @@ from btt_bridge.settle.assets import Assets, Kind, events
 from btt_bridge.settle.billing import Cause
 from btt_bridge.signing import Signer, canonical
 from btt_bridge.testing import FakeClock, MemorySink
+from tests.settle.schemas import SCHEMAS, validator
 
-FOLDER: Final = Path(__file__).parents[3] / "docs" / "events"
-SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
 A, B, C = "hospital:a", "hospital:b", "investor:c"
-
-
-def validator(kind: str) -> jsonschema.Draft202012Validator:
-    registry: Any = Registry().with_resources([
-        (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
-    ])  # fmt: skip
-    return jsonschema.Draft202012Validator(SCHEMAS[kind], registry=registry)
 
 
 @pytest.fixture

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import event
 
 from btt_bridge.errors import KeyConflictError, LedgerError, RefusedError
@@ -23,6 +20,7 @@ from btt_bridge.settle import Uses
 from btt_bridge.settle.assets import Assets, Kind, Pools, Registry, Revenue, deed_id, schedule
 from btt_bridge.settle.billing import Cause
 from btt_bridge.testing import FakeClock
+from tests.machines import on_postgresql, on_sqlite, play
 from tests.peers.postgres import PostgreSQL
 from tests.settle.assets.conftest import MAPPINGS
 
@@ -327,29 +325,14 @@ class Machine(RuleBasedStateMachine):
             self.auditor.cash[holder] += sign * part
 
 
-def _run(new_url: Callable[[], str], examples: int) -> None:
-    machine = type("Machine", (Machine,), {"new_url": staticmethod(new_url)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=25,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_no_order_of_events_loses_a_share_a_use_or_a_unit_on_sqlite() -> None:
     """Every balance is the auditor's after every step: shares sum to their total, uses are paid once, fees exact."""
-    with tempfile.TemporaryDirectory() as folder:
-        number = iter(range(10_000))
-        _run(lambda: f"sqlite:///{Path(folder) / f'{next(number)}.db'}", examples=25)
+    with on_sqlite() as new_url:
+        play(Machine, examples=25, new_url=new_url)
 
 
 @pytest.mark.peer("postgres")
 def test_no_order_of_events_loses_a_share_a_use_or_a_unit_on_postgresql(postgresql_server: PostgreSQL) -> None:
     """The same on PostgreSQL."""
-    with ExitStack() as databases:
-        _run(lambda: databases.enter_context(postgresql_server.database()), examples=10)
+    with on_postgresql(postgresql_server) as new_url:
+        play(Machine, examples=10, new_url=new_url)

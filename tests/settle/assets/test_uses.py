@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,7 @@ from btt_bridge.money import CNY, Amount
 from btt_bridge.settle import Uses, device_key
 from btt_bridge.settle.assets import Assets, Kind
 from tests.settle.assets.conftest import MAPPINGS
-
-
-def opaque(text: str) -> str:
-    """The keyed digest of a caller."""
-    return hmac.new(b"secret", text.encode(), hashlib.sha256).hexdigest()
-
+from tests.settle.books import opaque
 
 SCANNER = {"Manufacturer": "ACME", "DeviceSerialNumber": "00042"}
 
@@ -90,6 +83,8 @@ def test_a_device_that_is_divided_later_earns_from_then_on(assets: Assets, ledge
 def test_check_covers_assets_and_payfi(tmp_path: Path) -> None:
     """What ships holds; a schedule that cannot be read is found with file and line, and no folder is no error."""
     assert settle.check(MAPPINGS) == []
+    for name in ("references", "dividends"):
+        (tmp_path / name).symlink_to(MAPPINGS / name)
     for name in ("prices", "splits", "assets", "payfi"):
         (tmp_path / name).mkdir()
         for path in (MAPPINGS / name).glob("*.yaml"):

@@ -6,14 +6,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from referencing import Registry, Resource
 
 from btt_bridge.errors import OverdrawnError, RefusedError
 from btt_bridge.money import CNY
@@ -25,10 +22,7 @@ from btt_bridge.settle.dividends import events as told
 from btt_bridge.settle.events import envelope
 from tests.settle import books
 from tests.settle.dividends.house import FEBRUARY, JANUARY, MARCH, SHARE, SHIPPED, STRANGER, House, signer
-
-SCHEMAS: Final = {
-    path.stem: json.loads(path.read_text()) for path in (Path(books.ROOT) / "docs" / "events").glob("*.json")
-}
+from tests.settle.schemas import SCHEMAS, validator
 
 
 def refund(house: House, number: int) -> None:
@@ -287,11 +281,8 @@ def test_what_is_told_is_what_the_schemas_say(one_book: House) -> None:
     one_book.distribute(JANUARY, [Performance("a" * 64, 30, 3, 10**12, 10**5)])
     key = signer()
     told_of = [envelope(notice, "urn:btt:test", key) for notice in one_book.billing.ledger.notices(0, 100)]
-    registry: Any = Registry().with_resources([
-        (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
-    ])  # fmt: skip
     for event in told_of:
-        jsonschema.Draft202012Validator(SCHEMAS[event["type"]], registry=registry).validate(event)
+        validator(event["type"]).validate(event)
     kinds = [event["type"] for event in told_of if event["type"] != events.CHARGED]
     assert kinds == [told.SHARED, told.PAID, told.PAID]
     assert {kind for kind in SCHEMAS if kind.startswith("btt.dividend.")} == set(told.KINDS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +13,7 @@ from btt_bridge.money import CNY, Amount, Asset
 from btt_bridge.records import Confirmation, Outcome
 from btt_bridge.settle.payfi import Clearing, PaymentInstruction, participants, policy
 from btt_bridge.settle.payfi.netting import Leg
+from tests.settle.books import opaque
 
 ROOT: Final = Path(__file__).parents[3]
 MAPPINGS: Final = ROOT / "mappings" / "payfi"
@@ -66,11 +65,6 @@ PARTICIPANTS: Final[dict[str, Any]] = {
         },
     ],
 }
-
-
-def opaque(text: str) -> str:
-    """The keyed digest of a caller."""
-    return hmac.new(b"secret", text.encode(), hashlib.sha256).hexdigest()
 
 
 PATIENT: Final = f"person:{opaque('a patient')}"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import event
 
@@ -28,6 +26,7 @@ from btt_bridge.money import CNY
 from btt_bridge.records import Outcome
 from btt_bridge.settle.payfi import Clearing, Quote
 from btt_bridge.testing import FakeClock, MemoryRail
+from tests.machines import on_postgresql, on_sqlite, play
 from tests.peers.postgres import PostgreSQL
 from tests.settle.payfi.house import CREDIT, EUR, opaque, opened, payment, said
 
@@ -267,29 +266,14 @@ class Machine(RuleBasedStateMachine):
             bill.state = state
 
 
-def _run(new_url: Callable[[], str], examples: int) -> None:
-    machine = type("Machine", (Machine,), {"new_url": staticmethod(new_url)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=25,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_no_order_of_events_loses_a_unit_on_sqlite() -> None:
     """Every balance is the auditor's after every step: each payment once, each payout once, every return whole."""
-    with tempfile.TemporaryDirectory() as folder:
-        number = iter(range(10_000))
-        _run(lambda: f"sqlite:///{Path(folder) / f'{next(number)}.db'}", examples=30)
+    with on_sqlite() as new_url:
+        play(Machine, examples=30, new_url=new_url)
 
 
 @pytest.mark.peer("postgres")
 def test_no_order_of_events_loses_a_unit_on_postgresql(postgresql_server: PostgreSQL) -> None:
     """The same on PostgreSQL."""
-    with ExitStack() as databases:
-        _run(lambda: databases.enter_context(postgresql_server.database()), examples=12)
+    with on_postgresql(postgresql_server) as new_url:
+        play(Machine, examples=12, new_url=new_url)

@@ -8,7 +8,6 @@ from typing import Any, Final
 import jsonschema
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from referencing import Registry, Resource
 
 from btt_bridge.money import CNY, Amount
 from btt_bridge.records import Outcome
@@ -17,10 +16,10 @@ from btt_bridge.settle.events import verify
 from btt_bridge.settle.payfi import Clearing, events
 from btt_bridge.signing import Signer, canonical
 from btt_bridge.testing import FakeClock, MemorySink
-from tests.settle.payfi.house import PATIENT, ROOT, opaque, payment, said
+from tests.settle.payfi.house import PATIENT, opaque, payment, said
 from tests.settle.payfi.test_clearing import quoted
+from tests.settle.schemas import SCHEMAS, validator
 
-SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs" / "events").glob("*.json")}
 KINDS: Final = {events.INSTRUCTED, events.NETTED, events.SETTLED, events.RETURNED}
 
 
@@ -45,13 +44,6 @@ def told(embedded: Clearing, clock: FakeClock) -> list[Any]:
     for event in sink.events:
         verify(event, signer.public)
     return [json.loads(canonical(dict(event))) for event in sink.events]
-
-
-def validator(kind: str) -> jsonschema.Draft202012Validator:
-    registry: Any = Registry().with_resources([
-        (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
-    ])  # fmt: skip
-    return jsonschema.Draft202012Validator(SCHEMAS[kind], registry=registry)
 
 
 def test_every_kind_is_told_and_is_what_its_schema_says(told: list[Any]) -> None:

@@ -15,9 +15,8 @@ import yaml
 
 from btt_bridge.config import Settings
 from btt_bridge.isolate import Isolation
-from btt_bridge.ledger import Ledger, audit
+from btt_bridge.ledger import Ledger
 from btt_bridge.settle.rewards import Incentives, open_incentives
-from btt_bridge.testing import FakeClock
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "mappings" / "rewards" / "samples"
@@ -42,29 +41,6 @@ def sample(name: str, **changes: Any) -> dict[str, Any]:
     return {**body, **changes}
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    """Monday, 5 January 2026, in the morning: the day of every sample."""
-    return FakeClock()
-
-
-@pytest.fixture(scope="session")
-def isolation() -> Iterator[Isolation]:
-    with Isolation(1, 2**29, 20, preload=["btt_bridge.settle.rewards.conditions"]) as isolation:
-        yield isolation
-
-
-@pytest.fixture
-def ledger(database_url: str, clock: FakeClock) -> Iterator[Ledger]:
-    """A ledger in which, whatever a test does, the book holds in the end."""
-    ledger = Ledger(database_url, clock)
-    yield ledger
-    found = audit.verify(ledger)
-    assert found.problem == ""
-    assert set(found.trial_balance.values()) <= {0}
-    ledger.close()
-
-
 def opened(ledger: Ledger, isolation: Isolation, mappings: Path = ROOT / "mappings") -> Incentives:
     settings = Settings(mappings_dir=mappings, settle={"hospital": "test"})  # type: ignore[arg-type]
     return open_incentives(settings, ledger, isolation, key_of)
@@ -79,14 +55,11 @@ def incentives(ledger: Ledger, isolation: Isolation) -> Iterator[Incentives]:
 
 
 @pytest.fixture
-def embedded(tmp_path: Path, clock: FakeClock, isolation: Isolation) -> Iterator[Incentives]:
+def embedded(embedded_ledger: Ledger, isolation: Isolation) -> Iterator[Incentives]:
     """The same on SQLite alone, for what does not depend on the engine."""
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", clock)
-    incentives = opened(ledger, isolation)
+    incentives = opened(embedded_ledger, isolation)
     yield incentives
-    assert audit.verify(ledger).problem == ""
     incentives.close()
-    ledger.close()
 
 
 def changed(tmp_path: Path, **parts: Mapping[str, Any]) -> Path:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from btt_bridge.errors import KeyConflictError, OverdrawnError, RefusedError, UnknownAccountError, UnknownError
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger, audit
 from btt_bridge.settle.rewards import Answer
 from btt_bridge.testing import FakeClock
+from tests.machines import on_postgresql, on_sqlite, play
 from tests.peers.postgres import PostgreSQL
 from tests.settle.rewards.conftest import key_of, opened, sample
 
@@ -162,29 +160,14 @@ class Machine(RuleBasedStateMachine):
         return 0
 
 
-def _run(new_url: Callable[[], str], examples: int) -> None:
-    machine = type("Machine", (Machine,), {"new_url": staticmethod(new_url)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=25,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_no_order_of_events_makes_or_loses_a_point_on_sqlite() -> None:
     """Every wallet, every debt and every fee is the auditor's after every step."""
-    with tempfile.TemporaryDirectory() as folder:
-        number = iter(range(10_000))
-        _run(lambda: f"sqlite:///{Path(folder) / f'{next(number)}.db'}", examples=15)
+    with on_sqlite() as new_url:
+        play(Machine, examples=15, new_url=new_url)
 
 
 @pytest.mark.peer("postgres")
 def test_no_order_of_events_makes_or_loses_a_point_on_postgresql(postgresql_server: PostgreSQL) -> None:
     """The same on PostgreSQL."""
-    with ExitStack() as databases:
-        _run(lambda: databases.enter_context(postgresql_server.database()), examples=3)
+    with on_postgresql(postgresql_server) as new_url:
+        play(Machine, examples=3, new_url=new_url)

@@ -10,7 +10,6 @@ from typing import Any, Final
 import jsonschema
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from referencing import Registry, Resource
 
 from btt_bridge.money import CNY, Amount
 from btt_bridge.settle import drain
@@ -19,8 +18,8 @@ from btt_bridge.settle.rewards import Incentives, events
 from btt_bridge.signing import Signer, canonical
 from btt_bridge.testing import FakeClock, MemorySink
 from tests.settle.rewards.conftest import ROOT, key_of, sample
+from tests.settle.schemas import SCHEMAS, validator
 
-SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs" / "events").glob("*.json")}
 FAMILIES: Final = ("btt.reward.", "btt.subscription.", "btt.arrangement.", "btt.saving.", "btt.fee.")
 PATIENT: Final = key_of("Patient/example")
 
@@ -48,13 +47,6 @@ def told(embedded: Incentives, clock: FakeClock) -> list[Any]:
         verify(event, signer.public)
     assert len(sink.events) == len(embedded.wallets.ledger.postings(0, 100))
     return [json.loads(canonical(dict(event))) for event in sink.events]
-
-
-def validator(kind: str) -> jsonschema.Draft202012Validator:
-    registry: Any = Registry().with_resources([
-        (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
-    ])  # fmt: skip
-    return jsonschema.Draft202012Validator(SCHEMAS[kind], registry=registry)
 
 
 def test_every_kind_occurs_and_is_what_its_schema_says(told: list[Any]) -> None:

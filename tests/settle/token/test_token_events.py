@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import jsonschema
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from referencing import Registry, Resource
 
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, Amount
@@ -20,19 +18,11 @@ from btt_bridge.settle.billing import Cause
 from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, Token, events
 from btt_bridge.signing import Signer, canonical
 from btt_bridge.testing import FakeClock, MemorySink
+from tests.settle.schemas import SCHEMAS, validator
 
 E18: Final = 10**18
 DAY: Final = 86400
 HOLDER: Final = "investor:bithive"
-FOLDER: Final = Path(__file__).parents[3] / "docs" / "events"
-SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
-
-
-def validator(kind: str) -> jsonschema.Draft202012Validator:
-    registry: Any = Registry().with_resources([
-        (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
-    ])  # fmt: skip
-    return jsonschema.Draft202012Validator(SCHEMAS[kind], registry=registry)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
@@ -24,32 +23,11 @@ from btt_bridge.settle.prices import Rate
 from btt_bridge.settle.usage import Report, as_csv, as_html, check, load, summarize
 from btt_bridge.settle.usage.printed import as_pdf
 from btt_bridge.settle.usage.references import Reference, References
-from btt_bridge.testing import FakeClock
 from tests.peers.server import program
 from tests.settle import books
 
 FOLDER = books.ROOT / "mappings" / "references"
 SHIPPED = load(FOLDER)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(books.JANUARY)
-
-
-@pytest.fixture
-def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
-    with books.opened(database_url, clock) as billing:
-        books.two_months(billing, clock)
-        yield billing
-
-
-@pytest.fixture
-def one_book(tmp_path: Path, clock: FakeClock) -> Iterator[Billing]:
-    """On SQLite alone, for what does not depend on the engine."""
-    with books.opened(f"sqlite:///{tmp_path / 'ledger.db'}", clock) as billing:
-        books.two_months(billing, clock)
-        yield billing
 
 
 @pytest.fixture
