@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, Final
 
 from btt_bridge.errors import BridgeError, MalformedError, TooLargeError
@@ -18,6 +19,10 @@ MEDIA_TYPE: Final = "application/fhir+json"
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _KIND = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _PATIENT = re.compile(r"((?:https?://[^\s?#]{1,200}/)?Patient/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKET = re.compile(rb"[][{}]")
+#: Far more than any resource of FHIR has.
+_DEPTH_MAX: Final = 200
 #: IssueType by the status of an answer (http://hl7.org/fhir/R4/valueset-issue-type.html).
 _ISSUES: Final = {
     400: "invalid", 401: "login", 403: "forbidden", 404: "not-supported", 405: "not-supported", 409: "conflict",
@@ -49,6 +54,8 @@ def parse(content: bytes, bytes_max: int) -> dict[str, Any]:
     """Return a resource as a dict whose fractions are Decimal: a float would have lost what was written."""
     if len(content) > bytes_max:
         raise TooLargeError(f"a resource has at most {bytes_max} bytes")
+    if _depth(content) > _DEPTH_MAX:
+        raise MalformedError(f"this is not JSON of a resource, for it is nested more than {_DEPTH_MAX} deep")
     try:
         body = json.loads(content, parse_float=Decimal, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -128,6 +135,12 @@ def _values(body: Any) -> Iterator[Any]:
             waiting.extend(value.values())
         elif isinstance(value, list | tuple):
             waiting.extend(value)
+
+
+def _depth(content: bytes) -> int:
+    """Return how deep JSON is nested: the parser would find out by recursion, as far as the process lets it."""
+    opened = (1 if bracket in b"[{" else -1 for bracket in _BRACKET.findall(_STRING.sub(b"", content)))
+    return max(accumulate(opened), default=0)
 
 
 def _no_constant(name: str) -> Any:
