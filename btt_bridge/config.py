@@ -255,7 +255,9 @@ class Settle(Section):
         default="hospital", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this hospital's account."
     )
     credit_units: int = Field(
-        default=100_000_00, ge=0, description="Credit line of the hospital in minor units of its currency."
+        default=100_000_00,
+        ge=0,
+        description="Credit line of the hospital in minor units of each ISO 4217 currency of prices; BTT is prepaid.",
     )
     hold_margin_seconds: int = Field(
         default=3600, ge=0, description="How long money stays held after an offer's deadline, for a late delivery."

@@ -322,7 +322,7 @@ def test_an_account_keeps_its_asset_and_its_scale(ledger: Ledger) -> None:
 
 
 def test_a_credit_limit_is_how_far_an_account_may_owe(ledger: Ledger, clock: FakeClock) -> None:
-    """It can be raised, and lowered as far as what is owed and held allows."""
+    """It can be raised, and lowered as far as what is owed and held allows; on demand just so far."""
     ledger.open_account(B, CNY, credit_limit=50)
     ledger.post_all("test", "owe", [move(B, A, 30)])
     ledger.post_all("test", "hold", [hold(20, clock.now() + timedelta(hours=1), B, A)])
@@ -330,6 +330,8 @@ def test_a_credit_limit_is_how_far_an_account_may_owe(ledger: Ledger, clock: Fak
         ledger.post_all("test", "more", [move(B, A, 1)])
     with pytest.raises(OverdrawnError):
         ledger.open_account(B, CNY, credit_limit=49)
+    ledger.open_account(B, CNY, credit_limit=49, keep_used=True)
+    assert ledger.balance(B).credit_limit == 50
     ledger.open_account(B, CNY, credit_limit=51)
     ledger.post_all("test", "more", [move(B, A, 1)])
     assert (ledger.balance(B).units, ledger.balance(B).available) == (-31, 0)

@@ -163,6 +163,31 @@ def bill(
 
 
 @app.command()
+def pay(
+    account: Annotated[str, typer.Argument(help="Whose, as partner:pharmacy:payable:cny.")],
+    reference: Annotated[str, typer.Argument(help="The bank's name for the payment; it counts once.")],
+    amount: Annotated[str, typer.Argument(help="As 1234.50.")],
+    settings_file: SettingsFile = None,
+) -> None:
+    """Book a payment of a clinic, partner or insurer against what it owes."""
+    with _opened(config.load(settings_file)) as incentives:
+        ledger = incentives.fees.ledger
+        asset = ledger.balance(account).asset
+        incentives.fees.receive(account, reference, exactly(decimal(amount), asset))
+        typer.echo(f"{account}: {written(ledger.balance(account).units, asset)}")
+
+
+@app.command()
+def refund(
+    key: Annotated[str, typer.Argument(help="The bill, as `bill` and `saving` print it.")],
+    settings_file: SettingsFile = None,
+) -> None:
+    """Take a bill back, once, from everybody who got a share."""
+    with _opened(config.load(settings_file)) as incentives:
+        _billed(incentives.fees.refund(key))
+
+
+@app.command()
 def saving(
     insurer: str,
     year: Annotated[str, typer.Argument(help="As 2026.")],

@@ -48,8 +48,10 @@ from btt_bridge.ledger.schema import (
     posting_table,
     transfer_table,
 )
+from btt_bridge.log import logger
 from btt_bridge.money import Amount, Asset
 
+_log = logger("ledger")
 _LAST = (
     select(transfer_table.c.id, transfer_table.c.hash, transfer_table.c.at)
     .order_by(transfer_table.c.id.desc())
@@ -70,11 +72,12 @@ class Ledger:
 
     # --- accounts ---------------------------------------------------------------------------------------
 
-    def open_account(self, name: str, asset: Asset, *, credit_limit: int | None = 0) -> None:
+    def open_account(self, name: str, asset: Asset, *, credit_limit: int | None = 0, keep_used: bool = False) -> None:
         """Open an account, or leave one that stands as it is but for its credit limit.
 
         `credit_limit` is how many minor units debits may exceed credits by; None is without limit, for the
-        accounts that stand for the world outside. The asset, and its scale, are fixed for ever.
+        accounts that stand for the world outside. The asset, and its scale, are fixed for ever. Raises OverdrawnError
+        where more is owed or held than the limit; with `keep_used` just that much stays the limit until it is less.
         """
         if credit_limit is not None:
             Amount(credit_limit, asset)
@@ -87,7 +90,7 @@ class Ledger:
                 connection.execute(insert(asset_table).values(code=asset.code, scale=asset.scale))
             elif scale != asset.scale:
                 raise InvalidAmountError(f"this ledger keeps {asset.code} at {scale} decimal places")
-            _open_or_limit(connection, name, asset, credit_limit)
+            _open_or_limit(connection, name, asset, credit_limit, keep_used=keep_used)
 
     def balance(self, account: str) -> Balance:
         """Return what an account stands at; one row, however long its history."""
@@ -104,10 +107,7 @@ class Ledger:
 
     def trial_balance(self) -> dict[Asset, int]:
         """Return credits less debits over all accounts of each asset: zero, or the book is broken."""
-        sums: dict[Asset, int] = {}
-        for balance in self.balances():
-            sums[balance.asset] = sums.get(balance.asset, 0) + balance.units
-        return sums
+        return trial_balance(self.balances())
 
     def statement(self, account: str, limit: int = 100) -> list[Line]:
         """Return the newest lines of an account, newest first, each with the balance after it."""
@@ -305,6 +305,14 @@ class Ledger:
         return max(now, last.at) if last else now
 
 
+def trial_balance(balances: Iterable[Balance]) -> dict[Asset, int]:
+    """Return credits less debits over all of these accounts, for each asset."""
+    sums: dict[Asset, int] = {}
+    for balance in balances:
+        sums[balance.asset] = sums.get(balance.asset, 0) + balance.units
+    return sums
+
+
 def _answer(
     draft: Draft, known: dict[tuple[str, str], tuple[bytes, Posting]], instruction: Instruction
 ) -> Posting | LedgerError:
@@ -346,7 +354,9 @@ def _same(row: Row[Any] | None, asset: Asset, credit_limit: int | None) -> bool:
     return row is not None and Asset(row.asset, row.scale) == asset and row.credit_limit == credit_limit
 
 
-def _open_or_limit(connection: Connection, name: str, asset: Asset, credit_limit: int | None) -> None:
+def _open_or_limit(
+    connection: Connection, name: str, asset: Asset, credit_limit: int | None, *, keep_used: bool
+) -> None:
     row = rows.one_account(connection, name)
     if row is None:
         check_account(name)
@@ -358,6 +368,11 @@ def _open_or_limit(connection: Connection, name: str, asset: Asset, credit_limit
     if row.asset != asset.code:
         raise UnbalancedError(f"{name} holds {row.asset}")
     balance = rows.balance(row)
-    if credit_limit is not None and balance.units + credit_limit < balance.debits_pending:
-        raise OverdrawnError(f"{name} owes or holds more than that limit")
+    used = balance.debits_pending - balance.units
+    if credit_limit is not None and credit_limit < used:
+        if not keep_used:
+            raise OverdrawnError(f"{name} owes or holds more than that limit")
+        credit_limit = used
+        if row.credit_limit != used:
+            _log.warning("more is owed or held than a new credit limit; that much stays", asset=asset.code, units=used)
     connection.execute(update(account_table).where(account_table.c.id == row.id).values(credit_limit=credit_limit))

@@ -84,8 +84,9 @@ def open_billing(settings: Settings, ledger: Ledger) -> Billing:
         splits=splits.load(settings.mappings_dir / "splits"),
         margin=timedelta(seconds=settings.settle.hold_margin_seconds),
         discount_percent=_discount(settings, ledger),
+        credit_units=settings.settle.credit_units,
     )
-    billing.open(settings.settle.credit_units)
+    billing.open()
     return billing
 
 

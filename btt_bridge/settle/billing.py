@@ -19,7 +19,7 @@ from btt_bridge.errors import (
     UnknownError,
 )
 from btt_bridge.ledger import Expire, Hold, Instruction, Ledger, Move, Post, Posting, Step, Transfer, Void
-from btt_bridge.money import Amount, Asset
+from btt_bridge.money import BTT, POINTS, Amount, Asset
 from btt_bridge.records import Charge
 from btt_bridge.settle import events, meters, pools
 from btt_bridge.settle.prices import Facts, PriceList, quote
@@ -92,13 +92,15 @@ class Billing:
     margin: timedelta
     #: By how much the hospital's stake lowers its prices just now; the price list has a limit to it.
     discount_percent: Callable[[], int] = lambda: 0
+    #: What the hospital may owe, in minor units of each currency; anything else, as BTT, is paid ahead.
+    credit_units: int = 0
 
-    def open(self, credit_units: int) -> None:
-        """Open the accounts that every bill needs; the hospital may owe up to `credit_units` in each currency."""
+    def open(self) -> None:
+        """Open the accounts that every bill needs."""
         meters.open_accounts(self.ledger, self.hospital)
         for asset in self._assets():
-            self.ledger.open_account(self.payable(asset), asset, credit_limit=credit_units)
-            self.ledger.open_account(bank(asset), asset, credit_limit=None)
+            self._limit(asset)
+            self.ledger.open_account(self.payer(asset), asset, credit_limit=None if _is_currency(asset) else 0)
             self.ledger.open_account(clearing(asset), asset)
             for share in (share for split in self.splits for share in split.shares if share.account):
                 self.ledger.open_account(account(share.account, asset), asset)
@@ -106,6 +108,10 @@ class Billing:
     def payable(self, asset: Asset) -> str:
         """Name the hospital's account; below zero it is what the hospital owes."""
         return account(f"hospital:{self.hospital}:payable", asset)
+
+    def payer(self, asset: Asset) -> str:
+        """Name the account that payments come from: a bank brings in currency, and nothing else."""
+        return bank(asset) if _is_currency(asset) else account(f"wallet:hospital:{self.hospital}", asset)
 
     def quote(self, facts: Facts) -> Charge:
         """Return what a job costs today."""
@@ -120,6 +126,7 @@ class Billing:
         bill = _bill(study_key, service)
         if (standing := self._charged(bill)) is not None:
             return standing
+        self._limit(charge.amount.asset)
         expires_at = deadline + self.margin
         payable, pool = self.payable(charge.amount.asset), clearing(charge.amount.asset)
         event = events.held(payable, bill, charge, expires_at)
@@ -208,7 +215,7 @@ class Billing:
         """Book a payment by the hospital against what it owes; once for each payment key."""
         key = f"payment:{payment_key}"
         payable = self.payable(amount.asset)
-        steps = [Move(bank(amount.asset), payable, amount, _PAYMENT)]
+        steps = [Move(self.payer(amount.asset), payable, amount, _PAYMENT)]
         return self.ledger.post_all(self.hospital, key, steps, events.paid(payable, key, amount))
 
     def expire(self, limit: int = 100) -> int:
@@ -230,6 +237,11 @@ class Billing:
             return charged
         _, open_hold = self._open_hold(bill)
         return Standing(State.HELD, open_hold) if open_hold else Standing(State.OPEN)
+
+    def _limit(self, asset: Asset) -> None:
+        """Keep the credit line at what it is, or at what is used where that is more: it sinks as that is paid."""
+        most = self.credit_units if _is_currency(asset) else 0
+        self.ledger.open_account(self.payable(asset), asset, credit_limit=most, keep_used=True)
 
     def _assets(self) -> list[Asset]:
         return sorted({version.asset for version in self.prices}, key=str)
@@ -350,6 +362,10 @@ def _holds(ledger: Ledger, hospital: str, bills: Sequence[str]) -> dict[str, lis
 def account(name: str, asset: Asset) -> str:
     """Name an account: each holds one asset, which is the last part of its name."""
     return f"{name}:{asset.code.lower()}"
+
+
+def _is_currency(asset: Asset) -> bool:
+    return asset.code not in (BTT.code, POINTS.code)
 
 
 def clearing(asset: Asset) -> str:

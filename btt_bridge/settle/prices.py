@@ -10,7 +10,7 @@ from pathlib import Path
 
 from btt_bridge.errors import InvalidAmountError, MappingError, UnknownError
 from btt_bridge.mappings import Source
-from btt_bridge.money import Amount, Asset
+from btt_bridge.money import CURRENCIES, Amount, Asset
 from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import dated
 
@@ -109,6 +109,15 @@ def discounted(fee: Amount, percent: int) -> Amount:
     return Amount(fee.units - fee.units * percent // 100, fee.asset)
 
 
+def asset(source: Source) -> Asset:
+    """Return what the prices of a file are in; raise MappingError for another scale than this asset has."""
+    found = Asset(source.body["asset"], source.body["scale"])
+    known = CURRENCIES.get(found.code, found)
+    if found != known:
+        raise source.error(f"{found.code} has {known.scale} decimal places", ("scale",))
+    return found
+
+
 def _price_list(source: Source) -> PriceList:
     body = source.body
     if body["cap_units"] < body["floor_units"]:
@@ -116,7 +125,7 @@ def _price_list(source: Source) -> PriceList:
     return PriceList(
         name=body["name"],
         effective_from=dated.day(source),
-        asset=Asset(body["asset"], body["scale"]),
+        asset=asset(source),
         base_micro=body["base_micro"],
         operations=Rate(**body["operations"]),
         voxels=Rate(**body["voxels"]),

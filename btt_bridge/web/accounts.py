@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -77,9 +78,14 @@ def _charged(asset: Asset, rows: Sequence[tuple[date, int, str]]) -> Charged:
     return Charged(
         asset=asset,
         chart=ranges(f"What a result cost, {asset.code}: lowest to highest of each day, and the mean", days, label),
-        days=[(day, len(u), label(min(u)), label(round(sum(u) / len(u))), label(max(u))) for day, u in reversed(days)],
-        urgencies=[(name, len(u), label(round(sum(u) / len(u)))) for name, u in sorted(by_urgency.items())],
+        days=[(day, len(u), label(min(u)), label(_mean(u)), label(max(u))) for day, u in reversed(days)],
+        urgencies=[(name, len(u), label(_mean(u))) for name, u in sorted(by_urgency.items())],
     )
+
+
+def _mean(units: Sequence[int]) -> int:
+    """Return the mean in whole units; exact until it is rounded once, half to even."""
+    return round(Fraction(sum(units), len(units)))
 
 
 def _grouped(rows: Sequence[tuple[Any, ...]], by: int) -> dict[Any, list[int]]:

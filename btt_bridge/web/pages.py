@@ -17,7 +17,7 @@ from btt_bridge.config import Settings
 from btt_bridge.errors import BridgeError, RefusedError, UnknownError
 from btt_bridge.journal import Delivery, Journal, Journey
 from btt_bridge.journey import ACTIVE, State
-from btt_bridge.ledger import Ledger, Transfer
+from btt_bridge.ledger import Ledger, Transfer, trial_balance
 from btt_bridge.money import Amount, Asset, written
 from btt_bridge.records import Series
 from btt_bridge.store import Store
@@ -173,7 +173,7 @@ class Pages:
             request,
             "ledger.html",
             balances=balances,
-            trial_balance=self.ledger.trial_balance(),
+            trial_balance=trial_balance(balances),
             statement=accounts.statement(self.ledger, account) if account else None,
             entries=entries,
             notices=self.ledger.notices(entries[-1].posting - 1, len(entries))[::-1] if entries else [],

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from btt_bridge.cli import app
 from btt_bridge.commands.rewards import WHY
-from btt_bridge.errors import BridgeError, KeyConflictError, MalformedError, OverdrawnError, RefusedError
+from btt_bridge.errors import BridgeError, KeyConflictError, MalformedError, OverdrawnError, RefusedError, UnknownError
 from btt_bridge.settle.rewards import Answer
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +119,20 @@ def test_a_month_is_billed_once_with_arrangements_and_savings(home: Path) -> Non
         ["arrangement:fitness", "3,000.00"],
     ]
     assert "2,000.00 CNY" in run("saving", "example-life", "2025", "10000.00")
+
+
+def test_a_partner_pays_and_a_bill_is_taken_back(home: Path) -> None:
+    """Once for each reference and each bill, by the names that the commands print."""
+    run("bill", "2026-01", "--clinicians", 12)
+    for _ in range(2):
+        said = run("pay", "partner:pharmacy:payable:cny", "BANK-1", "4000.50")
+        assert said == "partner:pharmacy:payable:cny: -999.50 CNY\n"
+        assert "8,000.00 CNY" in run("refund", "subscription:hospital:2026-01")
+    for words in (("pay", "fund:development:cny", "B-2", "1.00"), ("refund", "saving:nobody:2025")):
+        with pytest.raises(UnknownError):
+            run(*words)
+    with pytest.raises(KeyConflictError):
+        run("pay", "partner:pharmacy:payable:cny", "BANK-1", "4000.51")
 
 
 def test_outcomes_are_reported_from_what_the_ehr_exports(home: Path) -> None:

@@ -7,13 +7,16 @@ import hmac
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
+from btt_bridge import log
 from btt_bridge.config import Settings
 from btt_bridge.errors import LedgerError, OverdrawnError, RefusedError, UnknownError
 from btt_bridge.ledger import Ledger, Move, audit
@@ -21,6 +24,7 @@ from btt_bridge.money import BTT, CNY, Amount
 from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import Billing, Cause, Delivered, Facts, Standing, State, Till, check, history, open_billing
 from btt_bridge.settle.token import open_token
+from btt_bridge.settle.token.accounts import wallet
 from btt_bridge.testing import FakeClock
 
 ROOT: Final = Path(__file__).parents[2]
@@ -33,15 +37,18 @@ def bill(units: int) -> Charge:
     return Charge(Amount(units, CNY), "btt-2025", 1, 1, 1, Urgency.ROUTINE, "gpu")
 
 
+def settings(credit_units: int) -> Settings:
+    return Settings(
+        mappings_dir=ROOT / "mappings",
+        settle={"hospital": "test", "credit_units": credit_units, "hold_margin_seconds": 600},  # type: ignore[arg-type]
+    )
+
+
 @pytest.fixture
 def billing(database_url: str, clock: FakeClock) -> Iterator[Billing]:
     """A hospital with a credit line of 100.00 CNY."""
-    settings = Settings(
-        mappings_dir=ROOT / "mappings",
-        settle={"hospital": "test", "credit_units": 10_000, "hold_margin_seconds": 600},  # type: ignore[arg-type]
-    )
     ledger = Ledger(database_url, clock)
-    yield open_billing(settings, ledger)
+    yield open_billing(settings(10_000), ledger)
     ledger.close()
 
 
@@ -365,3 +372,48 @@ def test_a_stake_lowers_the_price_as_far_as_the_list_allows_and_the_event_says_s
         assert (told[kind]["amount"]["units"], told[kind]["discount"]) == ("918", {"percent": 5, "units": "48"})
     assert stands(billing)[0] == 918
     assert_sound(billing)
+
+
+def test_a_credit_line_that_was_lowered_stops_no_bridge_and_sinks_as_it_is_paid(
+    billing: Billing, clock: FakeClock
+) -> None:
+    """Owed and held, 90.00 of 100.00; started again with 20.00: no hold until less than that is owed and held."""
+    billing.post(STUDY, "ct-lung", bill(6_000), "n1")
+    billing.hold(STUDY, "ct-brain", bill(3_000), deadline(clock))
+    with capture_logs() as lines:
+        again = open_billing(settings(2_000), billing.ledger)
+        open_billing(settings(2_000), billing.ledger)
+    assert billing.ledger.balance(PAYABLE).credit_limit == 9_000
+    assert [(line["log_level"], line["asset"], line["units"]) for line in lines] == [("warning", "CNY", 9_000)]
+    assert lines[0].keys() - {"log_level"} <= log.ALLOWED
+    with pytest.raises(OverdrawnError):
+        again.hold(STUDY, "mr", bill(1), deadline(clock))
+    again.receive("bank-1", Amount(5_000, CNY))
+    with pytest.raises(OverdrawnError):
+        again.hold(STUDY, "mr", bill(1), deadline(clock))
+    assert billing.ledger.balance(PAYABLE).credit_limit == 4_000
+    again.post(STUDY, "ct-brain", bill(3_000), "n1")  # what is held is delivered and charged all the same
+    again.receive("bank-2", Amount(2_500, CNY))
+    assert again.hold(STUDY, "mr", bill(500), deadline(clock)).state is State.HELD
+    assert billing.ledger.balance(PAYABLE).credit_limit == 2_000
+    assert_sound(billing)
+
+
+def test_in_btt_a_hospital_pays_ahead_and_from_its_wallet(billing: Billing, clock: FakeClock) -> None:
+    """No bank makes BTT and nobody lends it: what is not in the wallet cannot be paid in, nor held for a study."""
+    (listed,) = billing.prices
+    again = replace(billing, prices=(replace(listed, asset=BTT),))
+    again.open()
+    charge = Charge(Amount(5, BTT), "btt-2025", 1, 1, 1, Urgency.ROUTINE, "gpu")
+    with pytest.raises(OverdrawnError):
+        again.hold(STUDY, "ct-lung", charge, deadline(clock))
+    with pytest.raises(OverdrawnError):
+        again.receive("transfer-1", Amount(5, BTT))
+    open_token(ROOT / "mappings", billing.ledger).supply.release()
+    name = wallet("hospital:test")
+    gift = Move("wallet:investor:bithive:btt", name, Amount(5, BTT), "gift")
+    billing.ledger.post_all("t", "gift", [gift])
+    again.receive("transfer-1", Amount(5, BTT))
+    assert again.hold(STUDY, "ct-lung", charge, deadline(clock)).state is State.HELD
+    assert billing.ledger.balance(name).units == 0
+    assert "bank:btt" not in {balance.account for balance in billing.ledger.balances()}

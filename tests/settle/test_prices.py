@@ -119,6 +119,8 @@ def test_what_has_no_price_is_refused() -> None:
         ({"currency": "CNY"}, "currency"),
         ({"asset": None}, "asset"),
         ({"scale": 40}, "scale"),
+        ({"scale": 3}, "scale"),
+        ({"asset": "BTT"}, "scale"),
     ],
     ids=str,
 )

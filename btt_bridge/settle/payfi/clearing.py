@@ -84,7 +84,7 @@ class Clearing:
         for asset in self._assets():
             lent = rules.limits[asset.code].liquidity_units if asset.code in rules.limits else 0
             self.ledger.open_account(bank(asset), asset, credit_limit=None)
-            self.ledger.open_account(names.liquidity(asset), asset, credit_limit=lent)
+            self.ledger.open_account(names.liquidity(asset), asset, credit_limit=lent, keep_used=True)
             for name in (names.due(asset), names.transit(asset), names.fees(asset)):
                 self.ledger.open_account(name, asset)
             for share in sorted(shares):
@@ -92,7 +92,8 @@ class Clearing:
         for participant in self.directory.participants.values():
             for code, credit_units in participant.credit_units.items():
                 asset = rules.asset(code)
-                self.ledger.open_account(names.funds(participant.party, asset), asset, credit_limit=credit_units)
+                name = names.funds(participant.party, asset)
+                self.ledger.open_account(name, asset, credit_limit=credit_units, keep_used=True)
 
     # --- payments ---------------------------------------------------------------------------------------
 

@@ -32,15 +32,12 @@ class Fees:
 
     def open(self) -> None:
         """Open the accounts of all who pay and all who get a share, by every program; today's limits count."""
-        for program in (*self.programs, self.program()):
-            asset = program.asset
-            payers = [("clinic", self.clinic), *(("partner", name) for name in program.partners)]
-            for kind, name in [*payers, *(("insurer", name) for name in program.insurers)]:
-                payable = account(f"{kind}:{name}:payable", asset)
-                self.ledger.open_account(payable, asset, credit_limit=program.credit_units)
+        for name, asset in self._payers().items():
+            self._limit(name, asset)
+        for program in self.programs:
             for share in program.split.shares:
-                self.ledger.open_account(account(share.account, asset), asset)
-            self.ledger.open_account(bank(asset), asset, credit_limit=None)
+                self.ledger.open_account(account(share.account, program.asset), program.asset)
+            self.ledger.open_account(bank(program.asset), program.asset, credit_limit=None)
 
     def program(self) -> Program:
         """Return the program of today."""
@@ -73,7 +70,10 @@ class Fees:
         return self._bill(events.ARRANGED, payer, key, terms.arrangement_units, {"partner": partner})
 
     def share_saving(self, insurer: str, year: str, saving: Amount) -> Posting:
-        """Bill the part of what an insurer saved in a year, as 2026, that flows back; once for each."""
+        """Bill the part of what an insurer saved in a year, as 2026, that flows back; once for each.
+
+        Raises KeyConflictError where another saving was told of that year before.
+        """
         program = self.program()
         terms = program.insurers.get(insurer)
         if terms is None:
@@ -85,7 +85,13 @@ class Fees:
         part = rounded_up(saving, terms.saving_basis_points)
         facts = {"insurer": insurer, "year": year}
         payer, key = self.payable("insurer", insurer), f"saving:{insurer}:{year}"
-        return self._bill(events.SAVED, payer, key, part.units, facts)
+        billed = self._bill(events.SAVED, payer, key, part.units, facts)
+        told = self.ledger.notices(billed.id - 1, 1)[0].data
+        # What flows back of it may have changed since, with the program.
+        before = next((one for one in self.programs if one.name == told["program"]), program).insurers.get(insurer)
+        if int(told["amount"]["units"]) != rounded_up(saving, (before or terms).saving_basis_points).units:
+            raise KeyConflictError("another saving of that year was billed before")
+        return billed
 
     def refund(self, key: str) -> Posting:
         """Take a bill back by the same transfers the other way round, by the key of its posting; each at most once."""
@@ -95,13 +101,37 @@ class Fees:
         told = self.ledger.notices(billed.id - 1, 1)[0]
         steps: list[Step] = [Move(t.credit, t.debit, t.amount, "fee refund") for t in reversed(billed.transfers)]
         event = events.refunded(told.account, told.data)
-        return self.ledger.post_all(self.clinic, f"refund:{key}", steps, event)
+        posting = self.ledger.post_all(self.clinic, f"refund:{key}", steps, event)
+        self._limit(told.account, billed.transfers[0].amount.asset)
+        return posting
 
     def receive(self, payer: str, payment_key: str, amount: Amount) -> Posting:
         """Book a payment by one of those who owe fees, by the name of its account; once for each payment key."""
+        if payer not in self._payers():
+            raise UnknownError("nobody pays fees with this account")
         key = f"fee-payment:{payment_key}"
         steps: list[Step] = [Move(bank(amount.asset), payer, amount, "fee payment")]
-        return self.ledger.post_all(self.clinic, key, steps, events.paid(payer, key, amount))
+        posting = self.ledger.post_all(self.clinic, key, steps, events.paid(payer, key, amount))
+        self._limit(payer, amount.asset)
+        return posting
+
+    # --- who pays ---------------------------------------------------------------------------------------
+
+    def _payers(self) -> dict[str, Asset]:
+        """Return the accounts of all who owe fees by any program, each with its asset."""
+        found = {}
+        for program in self.programs:
+            partners = [f"partner:{name}" for name in program.partners]
+            insurers = [f"insurer:{name}" for name in program.insurers]
+            for payer in (f"clinic:{self.clinic}", *partners, *insurers):
+                found[account(f"{payer}:payable", program.asset)] = program.asset
+        return found
+
+    def _limit(self, payer: str, asset: Asset) -> None:
+        """Keep a credit line at what today's program says, or at what is used where that is more."""
+        program = self.program()
+        most = program.credit_units if asset == program.asset else 0
+        self.ledger.open_account(payer, asset, credit_limit=most, keep_used=True)
 
     # --- how it is posted -------------------------------------------------------------------------------
 

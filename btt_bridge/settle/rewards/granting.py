@@ -69,7 +69,7 @@ class Rewards:
     def open(self) -> None:
         """Open the account that points come from; what the program of today may give out is its limit."""
         budget = self._program().budget
-        self.wallets.ledger.open_account(self.wallets.issued, POINTS, credit_limit=budget)
+        self.wallets.ledger.open_account(self.wallets.issued, POINTS, credit_limit=budget, keep_used=True)
 
     def consider(self, body: Mapping[str, Any], consents: Sequence[Mapping[str, Any]] = ()) -> list[Decision]:
         """Take in one version of a resource, with the patient's consents as the EHR has them now.

@@ -88,10 +88,7 @@ class Referrals:
 
     def _allow(self, what: str, referrer: str, most: int) -> None:
         """Keep an allowance at what the terms say now, or at what was used where that is more."""
-        name = _quota(what, referrer)
-        known = {balance.account: balance for balance in self.ledger.balances()}
-        used = -known[name].units if name in known else 0
-        self.ledger.open_account(name, QUOTA, credit_limit=max(most, used))
+        self.ledger.open_account(_quota(what, referrer), QUOTA, credit_limit=most, keep_used=True)
 
     def _brought(self, referrer: str, referred: str) -> bool:
         """Say whether `referrer` brought `referred`, or brought who brought it, and so on."""

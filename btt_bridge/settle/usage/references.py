@@ -13,7 +13,7 @@ from btt_bridge.mappings import Place, Source
 from btt_bridge.money import Amount, Asset
 from btt_bridge.settle import dated
 from btt_bridge.settle.meters import Reading
-from btt_bridge.settle.prices import MICRO, Rate, rounded
+from btt_bridge.settle.prices import MICRO, Rate, asset, rounded
 
 _SCHEMA: Final = "usage/references.schema.json"
 
@@ -77,7 +77,7 @@ def _references(source: Source) -> References:
     return References(
         name=body["name"],
         effective_from=dated.day(source),
-        asset=Asset(body["asset"], body["scale"]),
+        asset=asset(source),
         rounding=body["rounding"],
         claim_from_basis_points=claim["from_basis_points"],
         claim_to_basis_points=claim["to_basis_points"],

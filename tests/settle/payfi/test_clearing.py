@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,10 @@ from tests.settle.payfi.house import (
     CREDIT,
     EUR,
     JPY,
+    PARTICIPANTS,
     PATIENT,
     assert_sound,
+    directory,
     opaque,
     opened,
     payment,
@@ -165,6 +169,22 @@ def test_liquidity_that_is_spent_refuses_the_conversion(clearing: Clearing, cloc
     with pytest.raises(OverdrawnError):
         clearing.instruct(payment("Claim/1", 10_000, payee="party:berlin"), quoted(clearing, clock))
     assert clearing.ledger.latest(1) == []
+
+
+def test_a_house_opens_though_more_was_lent_than_it_lends_now(embedded: Clearing, tmp_path: Path) -> None:
+    """A payer's credit lowered below what is owed stays at that, and sinks with the next start after a payment."""
+    embedded.instruct(payment("Claim/1", 5_000))
+    body = copy.deepcopy(PARTICIPANTS)
+    body["participants"][0]["accounts"][0]["credit_units"] = 1_000
+    lower = replace(embedded, directory=directory(tmp_path / "lower", body))
+    lower.open()
+    name = "payfi:party:insurer:cny"
+    assert lower.ledger.balance(name).available == 0
+    with pytest.raises(OverdrawnError):
+        lower.instruct(payment("Claim/2", 100))
+    lower.fund("party:insurer", Amount(4_500, CNY), "bank-1")
+    lower.open()
+    assert lower.ledger.balance(name).credit_limit == 1_000
 
 
 # --- twice ----------------------------------------------------------------------------------------------

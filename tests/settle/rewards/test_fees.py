@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from btt_bridge.errors import BridgeError, InvalidAmountError, OverdrawnError, RefusedError, UnknownError
+from btt_bridge.errors import (
+    BridgeError,
+    InvalidAmountError,
+    KeyConflictError,
+    OverdrawnError,
+    RefusedError,
+    UnknownError,
+)
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, CNY, Amount
@@ -67,9 +76,11 @@ def test_a_partner_pays_its_arrangement_once(incentives: Incentives) -> None:
 
 
 def test_part_of_a_saving_flows_back_once_a_year(incentives: Incentives) -> None:
-    """A fifth, rounded up to a whole fen; the first word of a year counts."""
+    """A fifth, rounded up to a whole fen; said again it stands, and another saving of that year is refused."""
     incentives.fees.share_saving("example-life", "2025", Amount(1_000_001, CNY))
-    incentives.fees.share_saving("example-life", "2025", Amount(5, CNY))
+    incentives.fees.share_saving("example-life", "2025", Amount(1_000_001, CNY))
+    with pytest.raises(KeyConflictError):
+        incentives.fees.share_saving("example-life", "2025", Amount(5, CNY))
     assert units(incentives, "insurer:example-life:payable:cny") == -200_001 == -shared(incentives)
     for insurer, year, amount, error in (
         ("nobody", "2025", Amount(5, CNY), UnknownError),
@@ -111,3 +122,32 @@ def test_who_is_too_far_behind_gets_no_further_bill(ledger: Ledger, isolation: I
     incentives.fees.subscribe("2025-12", 1)
     assert units(incentives, CLINIC) == -400_000
     incentives.close()
+
+
+def test_limits_that_were_lowered_stop_nobody_and_sink_as_they_are_paid(embedded: Incentives, clock: FakeClock) -> None:
+    """Today's program counts, neither an older nor a coming one; what is owed and given out beyond it stays for now."""
+    fees, rewards, ledger = embedded.fees, embedded.rewards, embedded.fees.ledger
+    key = fees.subscribe("2026-01", 1).key
+    before, today = fees.program(), clock.now().date()
+    lower = replace(before, name="lower", effective_from=today, credit_units=100_000, budget=0)
+    coming = replace(before, name="coming", effective_from=today + timedelta(days=9), credit_units=10**9)
+    after = replace(fees, programs=(before, lower, coming))
+    after.open()
+    replace(rewards, programs=after.programs).open()
+    assert ledger.balance(CLINIC).credit_limit == 300_000
+    assert ledger.balance("partner:pharmacy:payable:cny").credit_limit == 100_000
+    assert ledger.balance(embedded.wallets.issued).credit_limit == 0
+    with pytest.raises(OverdrawnError):
+        after.subscribe("2025-12", 1)
+    after.receive(CLINIC, "bank-1", Amount(50_000, CNY))
+    assert ledger.balance(CLINIC).credit_limit == 250_000
+    after.refund(key)
+    assert ledger.balance(CLINIC).credit_limit == 100_000
+
+
+def test_only_who_owes_fees_pays_them(embedded: Incentives) -> None:
+    """A payment for a fund, or for nobody, is refused, and nothing moves."""
+    for name in ("fund:development:cny", "partner:casino:payable:cny"):
+        with pytest.raises(UnknownError):
+            embedded.fees.receive(name, "bank-1", Amount(5, CNY))
+    assert units(embedded, "bank:cny") == 0

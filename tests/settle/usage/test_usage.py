@@ -186,11 +186,12 @@ def test_what_no_rate_fits_is_compared_with_nothing(january: Report) -> None:
         ("name: own-hardware", "name: central-cloud", "rates"),
         ("taken_on: 2025-01-01", "taken_on: 2025-02-30", "taken_on"),
         ("evidence: assumption", "evidence: hearsay", "evidence"),
+        ("scale: 2", "scale: 3", "scale"),
         ("monthly_units: 650000", "monthly_units: 6500.5", "monthly_units"),
     ],
 )
 def test_wrong_rates_are_refused_with_their_line(tmp_path: Path, old: str, new: str, keyword: str) -> None:
-    """A claim that ends before it begins, a rate twice, a day that is none, evidence that is none, half a unit."""
+    """A claim that ends before it begins, a rate twice, no day, no evidence, half a unit, a scale of another asset."""
     text = (FOLDER / "btt-2025.yaml").read_text()
     (tmp_path / "a.yaml").write_text(text.replace(old, new, 1))
     errors = check(tmp_path)
