@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
 from btt_bridge.commands import SettingsFile
-from btt_bridge.errors import BridgeError, UnknownError
+from btt_bridge.errors import BridgeError, MappingError, UnknownError
 
 if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
@@ -262,12 +262,23 @@ def _check_mappings(settings: config.Settings) -> None:
     """Hold the mappings against the services and destinations that there are; tell all that is wrong, and end."""
     from btt_bridge import assign, plugins, settle
 
-    names = assign.Names(plugins.services().keys(), {destination.name for destination in settings.destinations})
+    destinations = {destination.name for destination in settings.destinations}
+    names = assign.Names(plugins.services().keys(), destinations, _priced_hardware(settings))
     problems = [*assign.check(settings.mappings_dir, names), *settle.check(settings.mappings_dir)]
     for problem in problems:
         _complain(problem)
     if problems:
         raise typer.Exit(1)
+
+
+def _priced_hardware(settings: config.Settings) -> set[str] | None:
+    """Return the hardware classes that have a price; None where the lists are wrong, which their own check tells."""
+    from btt_bridge.settle import prices
+
+    try:
+        return {name for one in prices.load(settings.mappings_dir / "prices") for name in one.hardware_percent}
+    except MappingError:
+        return None
 
 
 def _until_told(stop: threading.Event) -> threading.Event:

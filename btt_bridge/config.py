@@ -142,7 +142,7 @@ class Dispatch(Section):
     local_fallback_seconds: int = Field(
         default=300,
         ge=0,
-        description="Time without a lease after which only the local node may take the offer.",
+        description="Time without a lease after which only the local node may take an offer for hardware cpu.",
     )
     timeout_seconds: float = Field(default=30, gt=0, le=300, description="Time limit of one request to the exchange.")
     attestation_path: Path | None = Field(

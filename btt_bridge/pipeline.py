@@ -41,6 +41,7 @@ from btt_bridge.preparation import Preparations
 from btt_bridge.records import (
     Charge,
     Destination,
+    Hardware,
     Header,
     Instance,
     Lease,
@@ -66,8 +67,6 @@ _CLAIM_SECONDS = 15
 _TRIES_MAX = 8
 #: How often an offer that is out is asked after, besides what the exchange tells by itself.
 _ASK_SECONDS = 15
-#: No special hardware is asked for, and what was not asked for is not paid for.
-_HARDWARE = "cpu"
 
 
 @dataclass(frozen=True)
@@ -316,7 +315,9 @@ class Pipeline:
             raise OfferExpiredError(f"the exchange says {standing['state']}: {standing.get('reason', '')}")
         waited = tools.clock.now() - journey.changed_at
         fallback = timedelta(seconds=tools.settings.dispatch.local_fallback_seconds)
-        if standing["state"] == "open" and waited >= fallback and offering.offer.tier is not Tier.HOSPITAL:
+        # Our own node may not have more than a CPU, so an offer for more stays open to all who have it, ours included.
+        narrowable = offering.offer.tier is not Tier.HOSPITAL and offering.offer.hardware is Hardware.CPU
+        if standing["state"] == "open" and waited >= fallback and narrowable:
             tools.dispatcher.keep_local(offering.offer.offer_id)
         return tools.clock.now() + timedelta(seconds=_ASK_SECONDS)
 
@@ -412,7 +413,8 @@ class Pipeline:
 
     def _quote(self, route: Route, parcel: Parcel) -> Charge:
         operations = plugins.service(route.service).operations(parcel.voxels)
-        charge = self.tools.billing.quote(Facts(operations, parcel.voxels, parcel.size_bytes, route.urgency, _HARDWARE))
+        facts = Facts(operations, parcel.voxels, parcel.size_bytes, route.urgency, route.hardware.value)
+        charge = self.tools.billing.quote(facts)
         if charge.amount.asset != route.price_max.asset or charge.amount.units > route.price_max.units:
             raise PriceTooHighError(
                 f"the work would cost {charge.amount}, the route allows {route.price_max}",
@@ -435,6 +437,7 @@ class Pipeline:
             tier=route.tier,
             price_max=charge.amount,
             deadline=self.tools.clock.now() + timedelta(seconds=route.deadline_seconds),
+            hardware=route.hardware,
         )
         self.tools.journal.note(journey.id, {"offering": offering.to_facts(), "answer": None}, offer_id=offer_id)
         return offering
@@ -557,6 +560,7 @@ def _route(journey: Journey) -> Route:
             **facts,
             "urgency": Urgency(facts["urgency"]),
             "tier": Tier(facts["tier"]),
+            "hardware": Hardware(facts.get("hardware", Hardware.CPU)),
             "destinations": tuple(facts["destinations"]),
             "price_max": _amount(facts["price_max"]),
         }

@@ -48,6 +48,22 @@ class Tier(StrEnum):
 _DISTANCES = {tier: distance for distance, tier in enumerate(Tier)}
 
 
+class Hardware(StrEnum):
+    """What a job is to run on. Placement fails closed: a node that does not have the class never gets it."""
+
+    CPU = "cpu"  # any node will do
+    GPU = "gpu"
+    GPU_CONFIDENTIAL = "gpu-confidential"  # a GPU whose memory its owner cannot read, attested
+
+    @property
+    def serves(self) -> tuple[Hardware, ...]:
+        """The classes of offers that a node of this class may have.
+
+        A node's word is not enough for `gpu-confidential`, and nothing attests it yet: no node has it.
+        """
+        return (Hardware.CPU,) if self is Hardware.CPU else (Hardware.CPU, Hardware.GPU)
+
+
 def _aware(moment: datetime) -> None:
     if moment.tzinfo is None:
         raise ValueError("moments are aware, in UTC")
@@ -173,6 +189,7 @@ class Route:
     #: Price ceiling for one study.
     price_max: Amount
     deadline_seconds: int
+    hardware: Hardware = Hardware.CPU
 
 
 # --- deidentify -----------------------------------------------------------------------------------------
@@ -255,6 +272,8 @@ class Offer:
     reply_key: str
     #: What the token's ledger says of the bridge's stake (priority.py); empty where it has none.
     attestation: str = ""
+    #: What it is priced for, and so what it must run on.
+    hardware: Hardware = Hardware.CPU
 
     def __post_init__(self) -> None:
         _aware(self.deadline)
@@ -320,6 +339,7 @@ class NodeCard:
     #: Model operations a second, measured by itself on a service it runs; 0 where it has not measured.
     benchmark: int
     parcel_bytes_max: int
+    hardware: Hardware = Hardware.CPU
 
     def __post_init__(self) -> None:
         if not (_is_key(self.node_id) and _is_key(self.wrap_key)):
@@ -543,15 +563,19 @@ def to_body(record: Any) -> dict[str, Any]:
     return {one.name: _plain(getattr(record, one.name)) for one in fields(record)}
 
 
+#: Fields that records written earlier do not have; each has a default that says what those meant.
+_LATER = {"hardware"}
+
+
 def from_body(kind: type[R], body: Any) -> R:
     """Return the record that `to_body` wrote; raise MalformedError for a missing, unknown or wrongly typed field."""
     if not isinstance(body, Mapping):
         raise MalformedError(f"a {kind.__name__} is a JSON object")
     hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable, whatever mypy thinks of its variable
-    if body.keys() != hints.keys():
+    if hints.keys() - body.keys() - _LATER or body.keys() - hints.keys():
         raise MalformedError(f"a {kind.__name__} has other fields than these")
     try:
-        return kind(**{name: _READERS[hint](body[name]) for name, hint in hints.items()})
+        return kind(**{name: _READERS[hints[name]](value) for name, value in body.items()})
     except (TypeError, ValueError):
         raise MalformedError(f"a field of this {kind.__name__} does not hold what it should") from None
 
@@ -622,6 +646,7 @@ _READERS: Mapping[Any, Any] = {
     datetime: lambda value: datetime.fromisoformat(_text(value)),
     Urgency: Urgency,
     Tier: Tier,
+    Hardware: Hardware,
     tuple[str, ...]: _texts,
     Mapping[str, float]: _numbers,
     tuple[float, float] | None: _place(2),

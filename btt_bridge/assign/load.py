@@ -19,7 +19,7 @@ from btt_bridge.assign.vocabulary import NUMBERS, TEXT, Proofreader
 from btt_bridge.errors import InvalidAmountError, MappingError
 from btt_bridge.mappings import Place
 from btt_bridge.money import Amount, amount_of
-from btt_bridge.records import Tier, Urgency
+from btt_bridge.records import Hardware, Tier, Urgency
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Rule:
     destinations: tuple[str, ...]
     price_max: Amount
     deadline_seconds: int
+    hardware: Hardware
     #: SHA-256, hex, of the file that holds it.
     version: str
 
@@ -52,6 +53,8 @@ class Names:
 
     services: Collection[str] | None = None
     destinations: Collection[str] | None = None
+    #: Hardware classes that have a price.
+    hardware: Collection[str] | None = None
 
 
 def load(folder: Path) -> Routes:
@@ -132,6 +135,7 @@ class _Compiler:
             destinations=tuple(route["destinations"]),
             price_max=price,
             deadline_seconds=route["deadline_seconds"],
+            hardware=Hardware(route.get("hardware", Hardware.CPU)),
             version=self.source.digest,
         )
 
@@ -147,6 +151,10 @@ class _Compiler:
                 if known is not None and isinstance(one, str) and one not in known:
                     hint = mappings.did_you_mean(one, known) or f"known are: {', '.join(sorted(known)) or 'none'}"
                     self.proof.report(f"nothing here is called `{one}`", (*place, part), advice=hint)
+        hardware, priced = route.get("hardware", Hardware.CPU.value), self.names.hardware
+        if priced is not None and hardware in list(Hardware) and hardware not in priced:
+            hint = f"priced are: {', '.join(sorted(priced)) or 'none'}"
+            self.proof.report(f"no price list prices `{hardware}`", (*place, "hardware"), advice=hint)
 
     def _price(self, body: Any, place: Place) -> Amount | None:
         match body:

@@ -81,4 +81,5 @@ def _route(rule: Rule, series: Series) -> Route:
         destinations=rule.destinations,
         price_max=rule.price_max,
         deadline_seconds=rule.deadline_seconds,
+        hardware=rule.hardware,
     )

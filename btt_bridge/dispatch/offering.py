@@ -18,7 +18,7 @@ from btt_bridge.errors import PeerRefusedError, PoolUnreachableError, SignatureE
 from btt_bridge.money import Amount
 from btt_bridge.parcel import Readable, Shelf, WrapKey
 from btt_bridge.pool import Pool
-from btt_bridge.records import Lease, NodeCard, Offer, Parcel, Tier, Urgency, from_body, to_body
+from btt_bridge.records import Hardware, Lease, NodeCard, Offer, Parcel, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
 
 
@@ -102,6 +102,7 @@ class Dispatcher:
         tier: Tier,
         price_max: Amount,
         deadline: datetime,
+        hardware: Hardware = Hardware.CPU,
     ) -> Offering:
         """Make and sign an offer for a sealed parcel; its key stays as `keep` locked it away.
 
@@ -124,6 +125,7 @@ class Dispatcher:
             deadline=deadline,
             reply_key=reply.public,
             attestation=self._attestation(),
+            hardware=hardware,
         )
         return Offering(
             offer,
@@ -163,7 +165,7 @@ class Dispatcher:
         return self._verdict(offer_id, fencing_token, "refused", reason)
 
     def check_node(self, offering: Offering, lease: Lease, node: Mapping[str, Any]) -> None:
-        """Prove that a lease's node signed its card, and that we trust it as far as the offer's tier demands.
+        """Prove that a lease's node signed its card, has the hardware, and that we trust it as far as the tier demands.
 
         Whatever the exchange may believe: raises SignatureError where `node`, the signed card, does not fit the lease,
         and PeerRefusedError where this node may not have the parcel.
@@ -177,6 +179,8 @@ class Dispatcher:
             raise SignatureError("the lease names another node than the one that signed")
         if not offering.offer.tier.admits(self._tier_of(lease.node_id)):
             raise PeerRefusedError("this node may not have the parcel")
+        if offering.offer.hardware not in card.hardware.serves:
+            raise PeerRefusedError(f"this node does not have the hardware {offering.offer.hardware}")
 
     def place_key(self, offering: Offering, lease: Lease, node: Mapping[str, Any]) -> str:
         """Wrap the parcel's key for the node that holds the lease, once it is checked; return the offer's state."""

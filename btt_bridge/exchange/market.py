@@ -76,6 +76,7 @@ class Market:
             "bridge_id": bridge_id if tier is Tier.HOSPITAL else "",
             "services": list(card.services),
             "device": card.device[:64],
+            "hardware": card.hardware.value,
             "benchmark": card.benchmark,
             "parcel_bytes_max": card.parcel_bytes_max,
             "envelope": dict(envelope),
@@ -212,6 +213,7 @@ class Market:
                     envelope=dict(envelope),
                     service=offer.service,
                     tier=offer.tier.value,
+                    hardware=offer.hardware.value,
                     urgency_rank=list(Urgency).index(offer.urgency),
                     parcel_digest=offer.parcel_digest,
                     parcel_size_bytes=offer.parcel_size_bytes,
@@ -371,7 +373,10 @@ class Market:
             if offer.state not in ALIVE:
                 return False
             self._end_lease(connection, offer, "ended", "the deadline has passed")
-            self._advance(connection, offer, OfferEvent.EXPIRED, reason="the deadline has passed")
+            reason = "the deadline has passed"
+            if offer.attempts == 0:
+                reason += f", and no node with hardware {offer.hardware} took the offer"
+            self._advance(connection, offer, OfferEvent.EXPIRED, reason=reason, body={"reason": reason})
         return True
 
     def clear(self) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
 from btt_bridge.exchange.life import OfferState
 from btt_bridge.exchange.tables import lease_table, node_table, offer_table
-from btt_bridge.records import Tier
+from btt_bridge.records import Hardware, Tier
 
 #: Offers looked through for one node in one turn.
 _OFFERS_MAX = 100
@@ -34,6 +34,7 @@ def best_offer(connection: Connection, node: Row[Any], now: datetime, alive_sinc
             offer_table.c.deadline > now,
             offer_table.c.service.in_(node.services),
             offer_table.c.parcel_size_bytes <= node.parcel_bytes_max,
+            offer_table.c.hardware.in_(Hardware(node.hardware).serves),
             _tier_allows(node, now),
         )
         .order_by(offer_table.c.urgency_rank, offer_table.c.ranked_at)
@@ -70,6 +71,7 @@ def suitable_nodes(
         node
         for node in connection.execute(query)
         if offer.service in node.services
+        and offer.hardware in Hardware(node.hardware).serves
         and Tier(offer.tier).admits(tier_for(node, offer.bridge_id))
         and (not _banned(node, now) or _is_own(node, offer.bridge_id))
     ]

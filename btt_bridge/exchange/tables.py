@@ -20,6 +20,7 @@ node_table = Table(
     Column("bridge_id", String(40), nullable=False),
     Column("services", JSON, nullable=False),
     Column("device", String(64), nullable=False),
+    Column("hardware", String(16), nullable=False),
     Column("benchmark", BigInteger, nullable=False),
     Column("parcel_bytes_max", BigInteger, nullable=False),
     # The card as the node signed it, for bridges to check.
@@ -45,6 +46,7 @@ offer_table = Table(
     Column("envelope", JSON, nullable=False),
     Column("service", String(64), nullable=False),
     Column("tier", String(16), nullable=False),
+    Column("hardware", String(16), nullable=False),
     # 0 for stat: what is wanted sooner is placed first, and what has waited longer after that.
     Column("urgency_rank", Integer, nullable=False),
     Column("parcel_digest", String(64), nullable=False),

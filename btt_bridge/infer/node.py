@@ -33,7 +33,7 @@ from btt_bridge.infer.job import Done, Job, work
 from btt_bridge.isolate import Isolation
 from btt_bridge.parcel import Shelf, WrapKey, parcel_info
 from btt_bridge.pool import Pool
-from btt_bridge.records import Lease, NodeCard, Offer, Receipt, Tier, from_body, to_body
+from btt_bridge.records import Hardware, Lease, NodeCard, Offer, Receipt, Tier, from_body, to_body
 from btt_bridge.signing import Signer, verify
 
 _log = log.logger("infer")
@@ -134,6 +134,7 @@ class Node:
             self._hardware,
             max((self._benchmark(name) for name in self._services), default=0),
             settings.parcel_bytes_max,
+            Hardware.CPU if self._device == "cpu" else Hardware.GPU,
         )
 
     def _benchmark(self, name: str) -> int:

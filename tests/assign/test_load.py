@@ -13,7 +13,7 @@ import pytest
 from btt_bridge import assign
 from btt_bridge.errors import InvalidAmountError, MappingError
 from btt_bridge.money import BTT, CNY, Amount, amount_of
-from btt_bridge.records import Tier, Urgency
+from btt_bridge.records import Hardware, Tier, Urgency
 
 ROUTE = """\
 routes:
@@ -71,6 +71,9 @@ def test_a_mapping_becomes_a_rule(folder: Write) -> None:
     assert (rule.urgency, rule.tier, rule.destinations) == (Urgency.STAT, Tier.CONTRACTED, ("pacs", "archive"))
     assert rule.price_max == Amount(1250, CNY)
     assert len(rule.version) == 64
+    assert rule.hardware is Hardware.CPU
+    (asking,) = assign.load(folder(change=("tier:", "hardware: gpu\n    tier:"))).rules
+    assert asking.hardware is Hardware.GPU
     (changed,) = assign.load(folder(change=("priority: 5", "priority: 6"))).rules
     assert changed.version != rule.version
 
@@ -206,6 +209,17 @@ def test_names_are_held_against_what_is_installed(folder: Write) -> None:
         (6, "service", "did you mean ct-lungs?"),
         (9, "destinations", "known are: pacs"),
     ]
+
+
+def test_hardware_must_have_a_price(folder: Write) -> None:
+    """A class without a price is refused, also the default; a class that is none is one error, of its shape."""
+    made = folder(change=("tier:", "hardware: gpu\n    tier:"))
+    assert problems(made, assign.Names(hardware={"cpu", "gpu"})) == []
+    (error,) = assign.check(made, assign.Names(hardware={"cpu"}))
+    assert (error.line, error.keyword, error.advice) == (8, "hardware", "priced are: cpu")
+    assert str(error).endswith("no price list prices `gpu`")
+    assert len(assign.check(folder(), assign.Names(hardware={"gpu"}))) == 1
+    assert len(assign.check(folder(change=("tier:", "hardware: tpu\n    tier:")), assign.Names(hardware={"cpu"}))) == 1
 
 
 def test_a_sample_is_proofread_like_a_mapping(folder: Write) -> None:

@@ -8,6 +8,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from btt_bridge.config import NodeKey, Settings
 from btt_bridge.dispatch import Change, Custody, Dispatcher, Offering, Sealing, Watch
 from btt_bridge.errors import (
     LeaseLostError,
+    MalformedError,
     PeerRefusedError,
     PoolUnreachableError,
     SealBrokenError,
@@ -28,7 +30,7 @@ from btt_bridge.errors import (
 from btt_bridge.money import CNY, Amount
 from btt_bridge.parcel import Shelf, WrapKey
 from btt_bridge.pool import Pool
-from btt_bridge.records import Lease, Offer, Parcel, Receipt, Tier, Urgency, from_body, to_body
+from btt_bridge.records import Hardware, Lease, NodeCard, Offer, Parcel, Receipt, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
 from btt_bridge.testing import FakeClock
 from tests.exchange.pool_parts import START, FakeNode, new_signer, serving, settings_for
@@ -68,7 +70,7 @@ class Hospital:
             digest, size_bytes, key = sealing.close()
         return Parcel(digest, digest, size_bytes, voxels=1000, instances=len(FILES)), self.dispatcher.keep(key)
 
-    def prepare(self, tier: Tier = Tier.PUBLIC) -> Offering:
+    def prepare(self, tier: Tier = Tier.PUBLIC, hardware: Hardware = Hardware.CPU) -> Offering:
         sealed, kept_key = self.seal()
         offering = self.dispatcher.prepare(
             sealed,
@@ -80,6 +82,7 @@ class Hospital:
             tier=tier,
             price_max=Amount(1234, CNY),
             deadline=datetime.now(UTC) + timedelta(hours=1),
+            hardware=hardware,
         )
         self.journal[offering.offer.offer_id] = offering.to_facts()
         return offering
@@ -269,6 +272,22 @@ def test_no_key_for_a_node_the_hospital_does_not_trust(tmp_path: Path, tier: Tie
     liar = FakeNode(Tier.HOSPITAL)
     with pytest.raises(PeerRefusedError):
         pit.hospital.dispatcher.place_key(offering, *_leased(pit, offering, liar))
+
+
+@pytest.mark.parametrize("wanted", list(Hardware))
+@pytest.mark.parametrize("had", list(Hardware))
+def test_no_key_for_a_node_without_the_hardware(tmp_path: Path, wanted: Hardware, had: Hardware) -> None:
+    """Whatever the exchange placed: no GPU is replaced by a CPU, and nobody has confidential memory by saying so."""
+    pit = Pit(tmp_path)
+    pit.hospital.connect("http://127.0.0.1:1")
+    offering = pit.hospital.prepare(hardware=wanted)
+    enough = wanted is Hardware.CPU or (wanted is Hardware.GPU and had is not Hardware.CPU)
+    leased = _leased(pit, offering, FakeNode(hardware=had))
+    if enough:
+        pit.hospital.dispatcher.check_node(offering, *leased)
+    else:
+        with pytest.raises(PeerRefusedError, match=f"hardware {wanted}$"):
+            pit.hospital.dispatcher.check_node(offering, *leased)
 
 
 def test_a_card_must_be_the_nodes_own(tmp_path: Path) -> None:
@@ -500,6 +519,23 @@ def test_an_offering_survives_the_journal(tmp_path: Path) -> None:
     assert from_body(Offer, verify(offering.envelope, "offer", pit.hospital.signer.public)) == offering.offer
     assert (offering.offer.price_max_units, offering.offer.price_asset) == (1234, "CNY/2")
     assert offering.locked_parcel_key not in repr(offering)
+
+
+def test_what_was_written_before_hardware_was_named_is_read(tmp_path: Path) -> None:
+    """An old offer and an old card mean cpu; any other missing field, or an unknown class, is refused."""
+    pit = Pit(tmp_path)
+    pit.hospital.connect("http://127.0.0.1:1")
+    offering = pit.hospital.prepare(hardware=Hardware.GPU)
+    body = to_body(offering.offer)
+    assert from_body(Offer, body) == offering.offer
+    assert body.pop("hardware") == "gpu"
+    assert from_body(Offer, body) == replace(offering.offer, hardware=Hardware.CPU)
+    card = to_body(pit.nodes[0].card)
+    del card["hardware"]
+    assert from_body(NodeCard, card) == pit.nodes[0].card
+    for wrong in (body | {"hardware": "tpu"}, body | {"more": 1}, {**body, "tier": None}, dict(list(body.items())[1:])):
+        with pytest.raises(MalformedError):
+            from_body(Offer, wrong)
 
 
 def test_a_dispatcher_of_settings(tmp_path: Path) -> None:

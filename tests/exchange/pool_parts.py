@@ -17,7 +17,7 @@ from btt_bridge import exchange, parcel
 from btt_bridge.config import BridgeKey, Dispatch, Exchange, NodeKey, Settings
 from btt_bridge.parcel import ParcelWriter, Shelf, WrapKey
 from btt_bridge.pool import Pool
-from btt_bridge.records import Lease, NodeCard, Offer, Receipt, Tier, Urgency, from_body, to_body
+from btt_bridge.records import Hardware, Lease, NodeCard, Offer, Receipt, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -45,6 +45,7 @@ class FakeNode:
     tier: Tier = Tier.PUBLIC
     services: tuple[str, ...] = ("ct-lung",)
     benchmark: int = 1
+    hardware: Hardware = Hardware.CPU
     signer: Signer = field(default_factory=new_signer)
     wrap_key: WrapKey = field(default_factory=WrapKey.new)
     pool: Pool | None = None
@@ -56,8 +57,9 @@ class FakeNode:
     @property
     def card(self) -> NodeCard:
         return NodeCard(
-            self.node_id, self.wrap_key.public, self.tier, self.services, "cpu", self.benchmark, parcel_bytes_max=2**33
-        )
+            self.node_id, self.wrap_key.public, self.tier, self.services, "cpu", self.benchmark,
+            parcel_bytes_max=2**33, hardware=self.hardware,
+        )  # fmt: skip
 
     @property
     def signed_card(self) -> dict[str, str]:

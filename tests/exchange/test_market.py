@@ -27,7 +27,7 @@ from btt_bridge.errors import (
 )
 from btt_bridge.exchange import Market
 from btt_bridge.parcel import Shelf
-from btt_bridge.records import Lease, Offer, Tier, Urgency, from_body, to_body
+from btt_bridge.records import Hardware, Lease, Offer, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
 from btt_bridge.testing import FakeClock
 from tests.exchange.pool_parts import START, FakeNode, new_signer, offer_for, put
@@ -281,6 +281,34 @@ def test_nodes_that_may_have_it_are_rung_for(pit: Pit) -> None:
     pit.rung.clear()
     pit.offer(tier=Tier.HOSPITAL)
     assert pit.rung == []
+
+
+def test_hardware_is_not_replaced_by_less(pit: Pit) -> None:
+    """An offer for a GPU rings for nodes that have one and goes to no other, be it the hospital's own."""
+    plain, own = pit.join(), pit.join(Tier.HOSPITAL)
+    gpu = pit.join(hardware=Hardware.GPU)
+    offer = pit.offer(hardware=Hardware.GPU)
+    assert pit.rung == [(gpu.node_id, offer.offer_id)]
+    assert pit.take(plain) is None
+    assert pit.take(own) is None
+    assert pit.lease(gpu).offer_id == offer.offer_id
+    easy = pit.offer()
+    assert pit.lease(gpu).offer_id == easy.offer_id
+
+
+@pytest.mark.parametrize("hardware", list(Hardware))
+def test_confidential_hardware_is_nobodys_word(pit: Pit, hardware: Hardware) -> None:
+    """No node has it by saying so: the offer waits and expires, and standing and feed say for want of what."""
+    node = pit.join(Tier.HOSPITAL, hardware=hardware)
+    offer = pit.offer(hardware=Hardware.GPU_CONFIDENTIAL)
+    assert pit.rung == []
+    assert pit.take(node) is None
+    pit.later(3600)
+    assert pit.market.reap() == 1
+    standing, told = pit.market.standing("hospital", offer.offer_id), pit.market.changes("hospital", 0)[-1]
+    reason = "the deadline has passed, and no node with hardware gpu-confidential took the offer"
+    assert (standing["state"], standing["reason"]) == ("expired", reason)
+    assert (told["kind"], told["body"]) == ("expired", {"reason": reason})
 
 
 def test_an_offer_only_becomes_narrower(pit: Pit) -> None:

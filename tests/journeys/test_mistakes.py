@@ -72,6 +72,18 @@ def test_wrong_mappings_are_told_by_file_and_line(bridge: Bridge) -> None:
     )
 
 
+def test_hardware_without_a_price_is_told_by_file_and_line(bridge: Bridge) -> None:
+    """A route asks for a GPU that no price list prices, which nothing could ever quote."""
+    route = bridge.folder / "mappings" / "routes" / "chest-ct.yaml"
+    route.write_text(route.read_text().replace("tier: hospital", "tier: hospital\n    hardware: gpu"))
+    assert bridge.cli("check").returncode == 0
+    prices = next((bridge.folder / "mappings" / "prices").glob("*.yaml"))
+    prices.write_text(prices.read_text().replace("  gpu: 120\n", ""))
+    _refused(
+        bridge, f"{_place(route, 'hardware: gpu')}: hardware: no price list prices `gpu`", "priced are: cpu, gpu-conf"
+    )
+
+
 def _place(file: Path, words: str) -> str:
     """Return file and line where these words stand."""
     lines = file.read_text().splitlines()

@@ -17,6 +17,8 @@ from jsonschema import Draft202012Validator
 from btt_bridge import assign, mappings, settle
 from btt_bridge.assign.load import schema
 from btt_bridge.errors import MappingError
+from btt_bridge.records import Hardware
+from btt_bridge.settle import prices
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")
@@ -39,8 +41,19 @@ def read(tmp_path: Path) -> Read:
 
 def test_the_shipped_routes_hold() -> None:
     """Each is fired by its first sample and not by its second, and buys a service that is part of the product."""
-    assert assign.check(ROOT / "mappings", assign.Names({"ct-lung"}, {"pacs"})) == []
+    priced = {name for one in prices.load(ROOT / "mappings" / "prices") for name in one.hardware_percent}
+    assert assign.check(ROOT / "mappings", assign.Names({"ct-lung"}, {"pacs"}, priced)) == []
     assert [rule.name for rule in assign.load(ROOT / "mappings").rules] == ["chest-ct"]
+
+
+def test_every_class_of_hardware_has_a_price() -> None:
+    """What a route can ask for, the shipped list prices, and it prices nothing that cannot be asked for."""
+    for one in prices.load(ROOT / "mappings" / "prices"):
+        assert (
+            set(one.hardware_percent)
+            == set(Hardware)
+            == set(schema()["$defs"]["route"]["properties"]["hardware"]["enum"])
+        )
 
 
 def test_every_sample_belongs_to_a_route() -> None:
