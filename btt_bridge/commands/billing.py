@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC
 from enum import StrEnum
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
 from btt_bridge import config, fhir
-from btt_bridge.commands import SettingsFile, files
+from btt_bridge.commands import SettingsFile, TakenBack, files, studies
 from btt_bridge.commands.amounts import decimal
 from btt_bridge.commands.files import Output
 from btt_bridge.config import Settings
-from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError
+from btt_bridge.errors import ConfigurationError, MalformedError, OverdrawnError, UnknownError
 from btt_bridge.exchange import Market, performance
-from btt_bridge.journal import Journal, Journey
+from btt_bridge.journal import Journal
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import Amount, Asset, exactly, written
 from btt_bridge.parcel import Shelf
 from btt_bridge.records import Performance
-from btt_bridge.settle import Billing, Cause, charges, dividends, open_billing, usage
+from btt_bridge.settle import Billing, Cause, Uses, charges, dated, dividends, open_billing, usage
 from btt_bridge.settle import dft as messages
 from btt_bridge.settle.bills import Bill, Month, activity, find, refund_of
 from btt_bridge.settle.usage import Report
@@ -43,13 +41,6 @@ class Format(StrEnum):
     HTML = "html"
     PDF = "pdf"
     CSV = "csv"
-
-
-class RefundCause(StrEnum):
-    """Why a person takes a charge back."""
-
-    DISPUTED = "disputed"
-    WITHDRAWN = "withdrawn"
 
 
 @app.command()
@@ -75,8 +66,9 @@ def invoice(
     """Write a month's Invoice as FHIR R4 JSON, every decimal exact."""
     settings = config.load(settings_file)
     with _opened(settings) as billing:
+        unit, now = _asset(billing, asset), billing.ledger.now()
         seen = activity(billing, _month(settings, month))
-        resource = charges.invoice(seen, _asset(billing, asset), settings.settle.issuer, billing.prices)
+        resource = charges.invoice(seen, unit, settings.settle.issuer, billing.prices, now)
     files.write(fhir.write(resource) + b"\n", output)
 
 
@@ -115,15 +107,16 @@ def dft(
 @app.command()
 def refund(
     study: AccessionOrUid,
-    cause: Annotated[RefundCause, typer.Option(help="disputed or withdrawn.")] = RefundCause.DISPUTED,
+    cause: Annotated[TakenBack, typer.Option(help="disputed or withdrawn.")] = TakenBack.DISPUTED,
     settings_file: SettingsFile = None,
 ) -> None:
-    """Take a study's charge back, once, from everybody who got a share."""
+    """Take a study's charge back, once, from everybody who got a share; and the use of its scanner, if one counted."""
     settings = config.load(settings_file)
     with _opened(settings) as billing:
         bill = _bill(settings, billing, study)
         standing = billing.refund(bill.study_key, bill.service, Cause(cause.value))
-    typer.echo(f"{bill.reference}: {bill.amount} {standing.state}")
+        typer.echo(f"{bill.reference}: {bill.amount} {standing.state}")
+        typer.echo(_retract(settings, billing.ledger, study))
 
 
 @app.command()
@@ -173,8 +166,7 @@ def _opened(settings: Settings) -> Iterator[Billing]:
 
 
 def _month(settings: Settings, text: str) -> Month:
-    zone = settings.settle.time_zone
-    return Month.parse(text, UTC if zone == "UTC" else ZoneInfo(zone))
+    return Month.parse(text, dated.zone(settings.settle.time_zone))
 
 
 def _asset(billing: Billing, code: str) -> Asset:
@@ -184,25 +176,29 @@ def _asset(billing: Billing, code: str) -> Asset:
     raise UnknownError("no price list is in this asset")
 
 
-def _journey(settings: Settings, study: str) -> Journey:
-    """Return the newest revision of a study that has a bill."""
-    found = [journey for journey in Journal(settings.journal_url).find(study) if "bill" in journey.facts]
-    if not found:
-        raise UnknownError("there is no bill of a study with this Accession Number or Study Instance UID")
-    return found[-1]
-
-
 def _bill(settings: Settings, billing: Billing, study: str) -> Bill:
-    journey = _journey(settings, study)
+    journey = studies.billed(settings, study)
     bill = find(billing, journey.facts["bill"], journey.facts["assign"]["service"])
     if bill is None:
         raise UnknownError("nothing was held or charged for this study")
     return bill
 
 
+def _retract(settings: Settings, ledger: Ledger, study: str) -> str:
+    """Take the use of a study's scanner back where one was counted; say what became of it."""
+    journey = studies.billed(settings, study)
+    try:
+        Uses(ledger).retract(studies.device(settings, journey), journey.facts["bill"])
+    except UnknownError:
+        return "no use of its scanner was counted"
+    except OverdrawnError:
+        return "the use of its scanner is paid: reverse that period's revenue, then `btt-bridge assets retract`"
+    return "the use of its scanner is taken back"
+
+
 def _subject(settings: Settings, study: str) -> dict[str, str]:
     """Return whose study it is, as its own images say."""
-    uid = _journey(settings, study).study_instance_uid
+    uid = studies.billed(settings, study).study_instance_uid
     keywords = Journal(settings.journal_url).keywords([uid])[uid][0]
     # PS3.5 Section 6.2: the alphabetic group comes first, and components are as in HL7.
     family, _, rest = str(keywords.get("PatientName", "")).partition("=")[0].partition("^")

@@ -12,17 +12,28 @@ from btt_bridge import config
 from btt_bridge.commands import SettingsFile
 from btt_bridge.commands.amounts import decimal
 from btt_bridge.config import Settings
-from btt_bridge.errors import LedgerError
+from btt_bridge.errors import ConfigurationError, LedgerError, RefusedError
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, exactly, written
-from btt_bridge.settle import bills
-from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, Token, open_token
+from btt_bridge.settle import bills, dividends
+from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, Token, find_token, open_token
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="The fixed supply of BTT: releases, stakes, votes, mining and referrals.",
 )
+
+Referred = Annotated[str, typer.Argument(help="Whose studies this book has, as hospital:east.")]
+
+
+@app.command()
+def mint(settings_file: SettingsFile = None) -> None:
+    """Make the whole supply, once: from then on this ledger is the token's book. Again, it changes nothing."""
+    settings = config.load(settings_file)
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        made = open_token(settings.mappings_dir, ledger).supply.figures().minted
+    typer.echo(f"The supply is {written(made, BTT)}.")
 
 
 @app.command()
@@ -43,9 +54,14 @@ def release(settings_file: SettingsFile = None) -> None:
 
 @app.command()
 def mine(month: int, settings_file: SettingsFile = None) -> None:
-    """Pay a month's emission to the nodes that did the work, by the operations that the book has of that month."""
-    with _opened(config.load(settings_file)) as token:
-        work = bills.work(token.supply.ledger, *token.supply.table.span(month))
+    """Pay a month's emission to the nodes that did the work, by work of that month for others that stands."""
+    settings = config.load(settings_file)
+    registry = dividends.load_registry(settings.mappings_dir / "dividends")
+    with _opened(settings) as token:
+        # What was paid for once is looked at as it was then, so that a repeat pays who was not paid yet.
+        paid = token.supply.emission(month)
+        span, head = token.supply.table.span(month), paid.id if paid else None
+        work = bills.work(token.supply.ledger, *span, registry.supplier, head)
         typer.echo(f"{len(token.supply.mine(month, work))} nodes were paid.")
 
 
@@ -120,24 +136,26 @@ def close(proposal: str, settings_file: SettingsFile = None) -> None:
 def refer(
     referrer: str,
     referrer_owner: str,
-    referred: str,
+    referred: Referred,
     referred_owner: str,
     settings_file: SettingsFile = None,
 ) -> None:
     """Note who brought an institution, before its first study."""
     with _opened(config.load(settings_file)) as token:
-        token.referrals.refer(Institution(referrer, referrer_owner), Institution(referred, referred_owner), 0)
+        studies = bills.studies(token.supply.ledger, _hospital(referred))
+        token.referrals.refer(Institution(referrer, referrer_owner), Institution(referred, referred_owner), studies)
         typer.echo("The referral is noted.")
 
 
 @app.command()
-def reward(
-    referred: str,
-    studies: Annotated[int, typer.Argument(help="Delivered and paid since it was referred.")],
-    settings_file: SettingsFile = None,
-) -> None:
-    """Pay the referrer for each milestone that an institution has reached, within the cap."""
+def reward(referred: Referred, settings_file: SettingsFile = None) -> None:
+    """Pay the referrer for each milestone that an institution has reached, within the cap.
+
+    Studies are those that the book has charged since the referral, and not refunded.
+    """
     with _opened(config.load(settings_file)) as token:
+        since = token.referrals.referral(referred).id
+        studies = bills.studies(token.supply.ledger, _hospital(referred), since)
         for answer in token.referrals.reward(referred, studies):
             typer.echo(f"refused: {answer}" if isinstance(answer, LedgerError) else f"paid: {answer.key}")
 
@@ -147,9 +165,23 @@ def reward(
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Token]:
-    """Yield the token of a bridge's ledger; its supply is made with the first use."""
+    """Yield the token of the ledger that is its book."""
     with closing(Ledger(settings.ledger_url)) as ledger:
-        yield open_token(settings.mappings_dir, ledger)
+        token = find_token(settings.mappings_dir, ledger)
+        if token is None:
+            raise ConfigurationError(
+                "this ledger is not the token's book: no supply was made in it",
+                advice="Ask the operator's; `btt-bridge token mint` makes the supply, once for all hospitals.",
+            )
+        yield token
+
+
+def _hospital(holder: str) -> str:
+    """Return the name under which an institution's studies are charged."""
+    kind, _, name = holder.partition(":")
+    if kind != "hospital" or not name:
+        raise RefusedError("studies are counted of a hospital, as hospital:east")
+    return name
 
 
 def _units(amount: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final
@@ -234,16 +234,42 @@ def entries(ledger: Ledger, after: int) -> Iterator[tuple[Posting, Notice | None
         after = page[-1].id
 
 
-def work(ledger: Ledger, start: datetime, end: datetime) -> dict[str, int]:
-    """Return the model operations of what each node's delivered results took, of all hospitals in this book."""
-    done: dict[str, int] = {}
+def work(
+    ledger: Ledger, start: datetime, end: datetime, counts: Callable[[str, str], object], head: int | None = None
+) -> dict[str, int]:
+    """Return the model operations of each node's results that were delivered in a span and are not refunded.
+
+    `counts` says of a node and a hospital whether its work is worth anything; `head` is the last posting looked at.
+    """
+    done: dict[tuple[str, str], tuple[str, int]] = {}
     for posting, notice in entries(ledger, before(ledger, start)):
-        if posting.at >= end:
+        if head is not None and posting.id > head:
             break
-        if notice is not None and notice.type == events.CHARGED:
+        if notice is None:
+            continue
+        if notice.type == events.CHARGED and posting.at < end:
             bill = billed(posting, notice, State.CHARGED)
-            done[bill.node] = done.get(bill.node, 0) + (bill.reading.operations if bill.reading else 0)
-    return done
+            if bill.reading and counts(bill.node, posting.issuer):
+                done[posting.issuer, posting.key] = (bill.node, bill.reading.operations)
+        elif notice.type == events.REFUNDED:
+            done.pop((posting.issuer, posting.key.removesuffix(":refund")), None)
+    found: dict[str, int] = {}
+    for node, operations in done.values():
+        found[node] = found.get(node, 0) + operations
+    return found
+
+
+def studies(ledger: Ledger, hospital: str, since: int = 0) -> int:
+    """Return how many studies of a hospital were charged behind a posting and are not refunded."""
+    standing = set()
+    for posting, notice in entries(ledger, since):
+        if notice is None or posting.issuer != hospital:
+            continue
+        if notice.type == events.CHARGED:
+            standing.add(posting.key)
+        elif notice.type == events.REFUNDED:
+            standing.discard(posting.key.removesuffix(":refund"))
+    return len({key.split(":")[1] for key in standing})
 
 
 def in_currency(amount: Amount) -> str:

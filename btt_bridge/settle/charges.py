@@ -75,12 +75,17 @@ def charge_item(bill: Bill, context: Context = _UNTOLD) -> dict[str, Any]:
     return item
 
 
-def invoice(activity: Activity, asset: Asset, issuer: str, prices: Sequence[PriceList]) -> dict[str, Any]:
+def invoice(
+    activity: Activity, asset: Asset, issuer: str, prices: Sequence[PriceList], now: datetime
+) -> dict[str, Any]:
     """Return the Invoice of a month in one currency: its charges, and as negative lines what it took back.
 
     The components of each line sum to the line, and the lines to the totals, exactly. There is no tax in the price,
-    so that net and gross are the same. Raises RefusedError for a month without lines, which FHIR has no total for.
+    so that net and gross are the same. Raises RefusedError for a month that still runs, for what is
+    issued does not change, and for one without lines, which FHIR has no total for.
     """
+    if now < activity.month.end:
+        raise RefusedError("this month is not over: its invoice would not be the last")
     lines = [_charged(bill, prices) for bill in activity.charges if bill.amount.asset == asset]
     lines += [_taken_back(refund) for refund in activity.refunds if refund.bill.amount.asset == asset]
     if not lines:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import UTC, date, tzinfo
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 from btt_bridge.errors import ConfigurationError, MappingError
 from btt_bridge.mappings import Source, read, violations
@@ -45,6 +46,11 @@ def in_force(versions: Sequence[T], day: date) -> T:
     if not counting:
         raise ConfigurationError(f"none of {len(versions)} versions was in force on {day}")
     return max(counting, key=lambda version: version.effective_from)
+
+
+def zone(name: str) -> tzinfo:
+    """Return the time zone of a setting; UTC needs no table of the system's."""
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def day(source: Source) -> date:

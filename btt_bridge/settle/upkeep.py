@@ -1,4 +1,4 @@
-"""What the accounts do as time passes: holds run out, batches close, payments go to the bank, old points expire."""
+"""What the accounts do as time passes: holds and points expire, batches close, payments go out, tokens come free."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from btt_bridge import log
 from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
 from btt_bridge.ledger import Ledger, batches
-from btt_bridge.settle import payfi
+from btt_bridge.settle import payfi, token
 from btt_bridge.settle.billing import Billing
 from btt_bridge.settle.clinical import Clinical
 from btt_bridge.settle.rewards import Rewards
@@ -22,6 +23,8 @@ _log = log.logger("settle")
 
 #: How often the next patients are looked at for points that have expired.
 _SWEEP_SECONDS = 60.0
+#: How often it is looked for months of the token's allocations that are over.
+_RELEASE_SECONDS = 86400.0
 
 
 @dataclass
@@ -58,6 +61,8 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
         found.append(Duty("payments", settings.payfi.run_seconds, lambda: payfi.run(clearing, rail)))
     if clinical.incentives is not None:
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
+    if (settings.mappings_dir / "token").is_dir():
+        found.append(Duty("releases", _RELEASE_SECONDS, lambda: _release(settings.mappings_dir, ledger)))
     return found
 
 
@@ -77,6 +82,12 @@ def upkeep(settings: Settings, ledger: Ledger, found: Sequence[Duty]) -> Iterato
     finally:
         stop.set()
         thread.join()
+
+
+def _release(mappings_dir: Path, ledger: Ledger) -> None:
+    """Release what is due, where this ledger is the token's book."""
+    if (book := token.find_token(mappings_dir, ledger)) is not None:
+        book.supply.release()
 
 
 class _Sweep:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from btt_bridge import config
-from btt_bridge.errors import InvalidAmountError, KeyConflictError, OverdrawnError, RefusedError
-from btt_bridge.ledger import Ledger, audit
+from btt_bridge.errors import InvalidAmountError, KeyConflictError, OverdrawnError, RefusedError, UnknownError
+from btt_bridge.ledger import Ledger, Move, audit
+from btt_bridge.money import CNY, Amount
 from btt_bridge.settle import Uses
-from tests.commands.conftest import Run
+from btt_bridge.settle.token import find_token
+from btt_bridge.testing import FakeClock
+from tests.commands.conftest import ROOT, Run
 
 
 def named(run: Run, *words: str) -> tuple[str, str]:
@@ -45,6 +50,56 @@ def test_a_scanner_earns_for_its_holders(run: Run, settings_file: Path) -> None:
         run("assets", "withdraw", "investor:anna", "30000", "bank-4")
     assert audit.verify(ledger).problem == ""
     ledger.close()
+
+
+def test_a_pool_is_opened_joined_left_and_charged(run: Run, settings_file: Path) -> None:
+    """Units for money and money for units at today's value; a month that still runs is not charged; a listing is."""
+    name, deed = named(run, "--title", "Building 7")
+    run("assets", "fund", "hospital:main", "5000.00", "bank-1")
+    run("assets", "fund", "investor:anna", "200.00", "bank-2")
+    run("assets", "mint", "property", name, "hospital:main", "10", "1000.00", "simple")
+    assert "passive: 0.01 CNY" in run("assets", "pool", "open", "ct", deed, "passive", "hospital:main")
+    for _ in range(2):
+        assert f"deed {deed} is listed: 5.00 CNY" in run("assets", "list-prominently", deed, "hospital:main", "l1")
+        joined = run("assets", "pool", "join", "ct", "investor:anna", "100.00", "j1")
+        assert "passive: 100.01 CNY" in joined
+    units = joined.split()[0]
+    with pytest.raises(RefusedError, match="not over"):
+        run("assets", "pool", "charge", "ct", "1")
+    assert "100.00 CNY for investor:anna" in run("assets", "pool", "leave", "ct", "investor:anna", units, "l1")
+    with pytest.raises(OverdrawnError):
+        run("assets", "pool", "leave", "ct", "investor:anna", "1000000", "l2")
+    with pytest.raises(UnknownError):
+        run("assets", "pool", "join", "mr", "investor:anna", "1.00", "j2")
+
+
+def test_a_month_of_a_pool_is_charged_once(run: Run, settings_file: Path) -> None:
+    """A twelfth of 2 % a year of what an active pool holds."""
+    name, deed = named(run, "--title", "Building 8")
+    run("assets", "fund", "hospital:main", "5000.00", "bank-1")
+    run("assets", "mint", "property", name, "hospital:main", "10", "1000.00", "simple")
+    run("assets", "pool", "open", "ct", deed, "active", "hospital:main")
+    run("assets", "pool", "join", "ct", "hospital:main", "1199.99", "j1")
+    with closing(Ledger(config.load(settings_file).ledger_url)) as ledger:
+        ahead = FakeClock(ledger.now() + timedelta(days=32))
+    with closing(Ledger(config.load(settings_file).ledger_url, ahead)) as ledger:  # the book goes on, and so does now
+        ledger.open_account("bank:cny", CNY, credit_limit=None)
+        ledger.open_account("later:cny", CNY)
+        ledger.post_all("test", "later", [Move("bank:cny", "later:cny", Amount(1, CNY), "test")])
+    for _ in range(2):
+        assert run("assets", "pool", "charge", "ct", "1").splitlines() == [
+            "charged: 2.00 CNY",
+            f"pool ct of deed {deed}, active: 1198.00 CNY",
+        ]
+
+
+def test_a_hospital_s_ledger_gets_no_supply_by_its_assets(run: Run, settings_file: Path) -> None:
+    """Things are divided and listed without a token; whoever asks the ledger for the token is told that it has none."""
+    named(run, "--title", "Patent 1")
+    run("assets", "fund", "hospital:main", "1.00", "bank-1")
+    run("assets", "list")
+    with closing(Ledger(config.load(settings_file).ledger_url)) as ledger:
+        assert find_token(ROOT / "mappings", ledger) is None
 
 
 def test_what_is_refused_says_why(run: Run) -> None:

@@ -23,13 +23,23 @@ from typer.testing import CliRunner
 from btt_bridge import config
 from btt_bridge.cli import app
 from btt_bridge.config import Settings
-from btt_bridge.errors import BridgeError, ConfigurationError, InvalidAmountError, MalformedError, UnknownError
+from btt_bridge.errors import (
+    BridgeError,
+    ConfigurationError,
+    InvalidAmountError,
+    MalformedError,
+    OverdrawnError,
+    RefusedError,
+    UnknownError,
+)
 from btt_bridge.journal import Journal
 from btt_bridge.ledger import Ledger
 from btt_bridge.records import Arrival, Header
-from btt_bridge.settle import open_billing
+from btt_bridge.settle import Uses, device_key, open_billing
+from btt_bridge.settle.assets import deed_id
 from btt_bridge.settle.dividends import Attestation, sign
 from btt_bridge.testing import FakeClock
+from btt_bridge.vault import Vault
 from tests.peers.server import program
 from tests.settle import books
 from tests.settle.dividends.house import NODES, signer
@@ -41,6 +51,7 @@ KEYWORDS = {
     "IssuerOfPatientID": "HOSPITAL",
     "AccessionNumber": "A-17",
 }
+SCANNER = {"Manufacturer": "Acme", "DeviceSerialNumber": "42"}
 
 
 class House:
@@ -73,9 +84,29 @@ class House:
         )
         assert journal.record_arrivals([arrival]) == [None]
         (instance,) = journal.unread(1)
-        header = Header(instance.id, UID, f"{UID}.1", f"{UID}.1.1", KEYWORDS)
+        keywords = KEYWORDS | SCANNER | {"SeriesInstanceUID": f"{UID}.1"}
+        header = Header(instance.id, UID, f"{UID}.1", f"{UID}.1.1", keywords)
+        assigned = {"service": books.SERVICE, "series_instance_uid": f"{UID}.1"}
         (journey,) = journal.record_headers([header], books.JANUARY)
-        journal.note(journey, {"bill": books.study(number), "assign": {"service": books.SERVICE}})
+        journal.note(journey, {"bill": books.study(number), "assign": assigned})
+
+    def use(self, number: int) -> str:
+        """Divide the scanner of the study, and count the study of a bill as a use; return its deed."""
+        digest = Vault(self.settings.journal_url, self.settings.keys_dir).digest
+        name = device_key(digest, SCANNER)
+        self.assets("fund", "hospital:test", "2000.00", "bank-1")
+        mint = ("mint", "equipment", name, "hospital:test", "10", "100000.00", "standard", "--use-fee", "5.00")
+        self.assets(*mint)
+        with closing(Ledger(self.settings.ledger_url)) as ledger:
+            assert Uses(ledger).attest(name, books.study(number))
+        return deed_id(name)
+
+    def assets(self, *words: str) -> str:
+        result = CliRunner().invoke(app, ["assets", *words, "--settings", str(self.file)])
+        if isinstance(result.exception, BridgeError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(app, ["billing", *words, "--settings", str(self.file)])
@@ -127,6 +158,7 @@ def test_the_invoice_is_one_and_its_decimals_are_exact(house: House) -> None:
     Invoice.model_validate_json(text)
     assert json.loads(text, parse_float=Decimal)["totalNet"]["value"] == Decimal("20.38")
     house.refused(UnknownError, ["invoice", "2026-01", "--asset", "EUR"], "no price list")
+    house.refused(RefusedError, ["invoice", "2999-12"], "not over")
 
 
 def test_a_study_s_charge_goes_to_the_ehr_and_to_the_billing_system(house: House) -> None:
@@ -150,11 +182,49 @@ def test_a_charge_is_refunded_once_and_its_credit_sent(house: House) -> None:
     """Named by the accession number; a repeat changes nothing; the credit is a DFT^P03 of its own."""
     house.receive(1)
     first = house.told("refund", "A-17", "--cause", "withdrawn")
-    assert "5.36 CNY refunded" in first
+    assert "5.36 CNY refunded\nno use of its scanner was counted\n" in first
     assert house.told("refund", UID) == first
     credit = house.told("dft", "A-17", "--reversal")
     (transaction,) = [line.split("|") for line in credit.split("\r") if line.startswith("FT1")]
     assert transaction[6] == "CR"
+
+
+def test_a_refund_takes_the_use_of_the_scanner_back(house: House) -> None:
+    """The holders earn nothing by a study that was refunded; again, it changes nothing, and there is no more to pay."""
+    house.receive(1)
+    deed = house.use(1)
+    assert f"{deed}  equipment, 100000.00 CNY, 1 uses" in house.assets("list")
+    first = house.told("refund", "A-17")
+    assert first.endswith("the use of its scanner is taken back\n")
+    assert house.told("refund", "A-17") == first
+    assert f"{deed}  equipment, 100000.00 CNY, 0 uses" in house.assets("list")
+    with pytest.raises(RefusedError, match="nothing to pay"):
+        house.assets("distribute", deed, "2026-01", "hospital:test")
+
+
+def test_a_use_that_is_paid_is_said_and_can_be_taken_back_behind_its_payout(house: House) -> None:
+    """The refund stands; the period is reversed, then the use is retracted, and nobody earns by it again."""
+    house.receive(1)
+    deed = house.use(1)
+    house.assets("fund", "hospital:test", "10.00", "bank-2")
+    house.assets("distribute", deed, "2026-01", "hospital:test")
+    assert "refunded\nthe use of its scanner is paid" in house.told("refund", "A-17")
+    with pytest.raises(OverdrawnError):
+        house.assets("retract", "A-17")
+    assert "1 uses to be paid" in house.assets("reverse", deed, "2026-01", "--cause", "withdrawn")
+    for _ in range(2):
+        assert house.assets("retract", "A-17") == f"deed {deed}: 0 uses to be paid\n"
+
+
+def test_a_study_whose_device_nobody_knows_is_refunded_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a serial number no use was counted, and there is none to take back."""
+    monkeypatch.setitem(SCANNER, "DeviceSerialNumber", "")
+    house.receive(1)
+    assert "refunded\nno use of its scanner was counted" in house.told("refund", "A-17")
+    with pytest.raises(UnknownError, match="serial number"):
+        house.assets("retract", "A-17")
 
 
 def test_a_payment_counts_once(house: House) -> None:

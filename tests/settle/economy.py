@@ -113,7 +113,7 @@ class World:
         self.clearing, self.rail = open_house(self.ledger, folder), MemoryRail()
         self.token = open_token(mappings, self.ledger)
         self.incentives = open_incentives(settings, self.ledger, isolation, key_of)
-        self.assets = open_assets(mappings, self.ledger, self.token)
+        self.assets = open_assets(mappings, self.ledger, self.token.stakes)
         self.auditor = Auditor()
         self.made: list[Attempt] = []
         self._begin(credit_units)

@@ -12,9 +12,10 @@ from btt_bridge.ledger import audit
 from btt_bridge.money import CNY
 from btt_bridge.records import Urgency
 from btt_bridge.settle import Billing, Cause, State, meters
-from btt_bridge.settle.bills import Account, Month, activity, before, entries, find, work
+from btt_bridge.settle.bills import Account, Month, activity, before, entries, find, studies, work
 from btt_bridge.settle.meters import Reading
 from tests.settle import books
+from tests.settle.dividends.house import NODES, REGISTRY, STRANGER
 
 
 def test_a_month_begins_and_ends_where_its_zone_says() -> None:
@@ -96,10 +97,49 @@ def test_a_bill_nobody_asked_for_is_none(billing: Billing) -> None:
     assert find(billing, books.study(9), books.SERVICE) is None
 
 
+def everybody(node: str, hospital: str) -> bool:
+    return True
+
+
 def test_the_work_of_a_span_is_summed_by_node(billing: Billing) -> None:
     """Delivered work counts for the node that did it, where it was charged; its end is not in the span."""
     each = books.facts().operations
     january, march = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 3))
-    assert work(billing.ledger, january, march) == {"n1": 3 * each, "n2": each}
-    assert work(billing.ledger, books.JANUARY, books.JANUARY) == {}
-    assert work(billing.ledger, books.JANUARY, books.JANUARY + timedelta(seconds=1)) == {"n1": 2 * each}
+    assert work(billing.ledger, january, march, everybody) == {"n1": 2 * each}
+    assert work(billing.ledger, books.JANUARY, books.JANUARY, everybody) == {}
+    assert work(billing.ledger, books.JANUARY, books.JANUARY + timedelta(seconds=1), everybody) == {"n1": each}
+
+
+def test_refunded_work_is_no_work_whenever_it_was_taken_back(billing: Billing) -> None:
+    """In the same month or a later one; as the book stood before the refund, it still counts."""
+    each, ledger = books.facts().operations, billing.ledger
+    span = (books.JANUARY, datetime(2026, 2, 1, tzinfo=UTC))
+    refund = next(posting for posting, _ in entries(ledger, 0) if posting.key.endswith(f"2:{books.SERVICE}:refund"))
+    assert work(ledger, *span, everybody, refund.id - 1) == {"n1": 2 * each}
+    assert work(ledger, *span, everybody, refund.id) == {"n1": each}
+    billing.refund(books.study(1), books.SERVICE, Cause.DISPUTED)
+    assert work(ledger, *span, everybody) == {}
+
+
+def test_work_for_oneself_is_not_paid_for_by_the_rule_of_the_dividends(billing: Billing) -> None:
+    """The requesting hospital's own node, and one that nobody is known to own, against one of another owner."""
+    each = books.facts().operations
+    for number, node in enumerate((NODES["own"], STRANGER, NODES["ann"], NODES["bob"]), start=20):
+        books.deliver(billing, number, node=node)
+    found = work(billing.ledger, books.JANUARY, datetime(2026, 3, 1, tzinfo=UTC), REGISTRY.supplier)
+    assert found == {NODES["ann"]: each, NODES["bob"]: each}
+
+
+def test_studies_are_counted_from_the_book(billing: Billing) -> None:
+    """Charged and not refunded, behind a posting, of one hospital; two services on one study are one."""
+    assert studies(billing.ledger, "test") == 3
+    assert studies(billing.ledger, "another") == 0
+    head = billing.ledger.latest(1)[0].posting
+    assert studies(billing.ledger, "test", head) == 0
+    books.deliver(billing, 8)
+    billing.post(books.study(8), "ct-liver", billing.quote(books.facts()), "n1")
+    assert studies(billing.ledger, "test", head) == 1
+    billing.refund(books.study(8), books.SERVICE, Cause.DISPUTED)
+    assert studies(billing.ledger, "test", head) == 1
+    billing.refund(books.study(8), "ct-liver", Cause.DISPUTED)
+    assert studies(billing.ledger, "test", head) == 0

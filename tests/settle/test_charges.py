@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from fhir.resources.R4B.chargeitem import ChargeItem
@@ -20,6 +22,7 @@ from btt_bridge.settle.charges import Context, charge_item, invoice
 from tests.settle import books
 
 ISSUER = "BTT pool"
+LATER = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def read(resource: dict[str, Any]) -> Any:
@@ -62,7 +65,7 @@ def test_no_patient_is_in_it_unless_the_hospital_says_who(one_book: Billing) -> 
 def test_an_invoice_sums_to_what_the_account_says(one_book: Billing, month: str, total: str) -> None:
     """Components to lines to totals, exactly; the total is the change of the account but for payments."""
     seen = activity(one_book, Month.parse(month))
-    resource = invoice(seen, CNY, ISSUER, one_book.prices)
+    resource = invoice(seen, CNY, ISSUER, one_book.prices, LATER)
     Invoice.model_validate(json.loads(fhir.write(resource)))
     body = read(resource)
     amounts = [c["amount"]["value"] for line in body["lineItem"] for c in line["priceComponent"]]
@@ -75,21 +78,30 @@ def test_an_invoice_sums_to_what_the_account_says(one_book: Billing, month: str,
 def test_what_hurry_cost_is_shown_where_it_is_known(one_book: Billing) -> None:
     """A measured stat study is its routine price and a surcharge; one without a price list is one component."""
     seen = activity(one_book, Month.parse("2026-01"))
-    stat = invoice(seen, CNY, ISSUER, one_book.prices)["lineItem"][1]["priceComponent"]
+    stat = invoice(seen, CNY, ISSUER, one_book.prices, LATER)["lineItem"][1]["priceComponent"]
     assert [(c["type"], c["amount"]["value"]) for c in stat] == [
         ("base", Decimal("5.36")),
         ("surcharge", Decimal("4.30")),
     ]
-    plain = invoice(seen, CNY, ISSUER, ())["lineItem"][1]["priceComponent"]
+    plain = invoice(seen, CNY, ISSUER, (), LATER)["lineItem"][1]["priceComponent"]
     assert [(c["type"], c["amount"]["value"]) for c in plain] == [("base", Decimal("9.66"))]
 
 
 def test_a_month_without_lines_and_a_token_are_no_invoice(one_book: Billing) -> None:
     """FHIR's Money is ISO 4217: tokens are refused, and so is an invoice about nothing."""
     with pytest.raises(RefusedError):
-        invoice(activity(one_book, Month.parse("2025-12")), CNY, ISSUER, one_book.prices)
+        invoice(activity(one_book, Month.parse("2025-12")), CNY, ISSUER, one_book.prices, LATER)
     with pytest.raises(InvalidAmountError):
         charge_item(_in_tokens(books.bill(one_book, 1)))
+
+
+def test_a_month_that_still_runs_is_not_invoiced(one_book: Billing) -> None:
+    """What is issued does not change: refused to the last instant of the month, as its zone has it."""
+    for zone in (UTC, ZoneInfo("Asia/Shanghai"), ZoneInfo("Pacific/Honolulu")):
+        seen = activity(one_book, Month.parse("2026-01", zone))
+        with pytest.raises(RefusedError, match="not over"):
+            invoice(seen, CNY, ISSUER, one_book.prices, seen.month.end - timedelta(microseconds=1))
+        assert invoice(seen, CNY, ISSUER, one_book.prices, seen.month.end)["status"] == "issued"
 
 
 def _in_tokens(found: Bill) -> Bill:

@@ -8,6 +8,7 @@ from btt_bridge import settle
 from btt_bridge.config import Settings
 from btt_bridge.ledger import batches
 from btt_bridge.settle import Clinical, Duty
+from btt_bridge.settle.token import find_token, open_token
 from btt_bridge.settle.upkeep import tick
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
@@ -49,3 +50,35 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
     sealed = batches.newest(ledger, 10)
     assert sealed
     assert sealed[0].last_transfer == ledger.latest(1)[0].id
+
+
+def test_tokens_are_released_in_their_own_book_and_nowhere_else(
+    clinical: Clinical,
+    clock: FakeClock,
+    tmp_path: Path,
+) -> None:
+    """A hospital's ledger never gets a supply by looking; once it was made there, each day posts what is due, once."""
+    settings = Settings(data_dir=tmp_path, mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
+    assert clinical.clearing is not None
+    ledger, signer = clinical.clearing.ledger, Signer.load(tmp_path / "bridge.key")
+    found = settle.duties(settings, settle.open_billing(settings, ledger), clinical, signer)
+    (duty,) = [one for one in found if one.name == "releases"]
+
+    def released() -> int:
+        return sum(notice.type == "btt.token.released.v1" for notice in ledger.notices(0, 10_000))
+
+    tick([duty], clock)
+    assert find_token(settings.mappings_dir, ledger) is None
+    assert released() == 0
+    open_token(settings.mappings_dir, ledger)
+    tick([duty], clock)
+    assert released() == 0  # not its turn yet
+    clock.advance(86400)
+    tick([duty], clock)
+    before = released()
+    clock.advance(86400)
+    tick([duty], clock)
+    assert 0 < before == released()
+    clock.advance(31 * 86400)
+    tick([duty], clock)
+    assert released() > before

@@ -18,7 +18,7 @@ from btt_bridge.settle.assets.pools import Pool, Pools
 from btt_bridge.settle.assets.registry import Deed, Kind, Registry, deed_id
 from btt_bridge.settle.assets.revenue import Revenue
 from btt_bridge.settle.assets.uses import Uses, device_key
-from btt_bridge.settle.token import Token
+from btt_bridge.settle.token import Stakes
 
 __all__ = [
     "Assets",
@@ -50,7 +50,7 @@ def check(folder: Path) -> list[MappingError]:
     return schedule.check(folder / "assets") if (folder / "assets").is_dir() else []
 
 
-def open_assets(folder: Path, ledger: Ledger, token: Token) -> Assets:
+def open_assets(folder: Path, ledger: Ledger, stakes: Stakes) -> Assets:
     """Return the assets by a folder of mappings; stakes lower their fees, and fees in BTT are burned in part."""
-    registry = Registry(ledger, schedule.load(folder / "assets"), token.stakes.discount_percent)
+    registry = Registry(ledger, schedule.load(folder / "assets"), stakes.discount_percent)
     return Assets(registry, Revenue(ledger, registry), Pools(ledger, registry))

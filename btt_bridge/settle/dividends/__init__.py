@@ -26,6 +26,7 @@ __all__ = [
     "Share",
     "audited",
     "check",
+    "load_registry",
     "open_dividends",
     "sign",
 ]
@@ -36,6 +37,11 @@ def check(folder: Path) -> list[MappingError]:
     return [*formula.check(folder), *contributors.check(folder / "contributors")]
 
 
+def load_registry(folder: Path) -> Registry:
+    """Return who contributes by which nodes, by the mappings in a folder; without any, nobody."""
+    return contributors.load(folder / "contributors")
+
+
 def open_dividends(folder: Path, ledger: Ledger) -> Dividends:
     """Return the dividends of a ledger by the mappings in a folder; raise MappingError with file and line."""
-    return Dividends(ledger, formula.load(folder), contributors.load(folder / "contributors"))
+    return Dividends(ledger, formula.load(folder), load_registry(folder))

@@ -38,6 +38,11 @@ class Registry:
                 return one
         return None
 
+    def supplier(self, node: str, hospital: str) -> Contributor | None:
+        """Return who supplied a node's work to a hospital; None where it is the hospital's own, or could be."""
+        found = self.of(node)
+        return None if found is None or self.is_own(found, hospital) else found
+
     def is_own(self, contributor: Contributor, hospital: str) -> bool:
         """Say whether who asks for work and who does it are controlled by the same."""
         return contributor.owner == self.hospitals.get(hospital, hospital)

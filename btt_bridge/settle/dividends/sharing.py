@@ -184,8 +184,8 @@ class Dividends:
 
     def _add(self, work: _Work, posting: Posting, notice: Notice, sign: int) -> None:
         bill = billed(posting, notice, State.CHARGED)
-        contributor = self.registry.of(bill.node)
-        if contributor and bill.reading and not self.registry.is_own(contributor, posting.issuer):
+        contributor = self.registry.supplier(bill.node, posting.issuer)
+        if contributor and bill.reading:
             work.add(contributor.name, sign * bill.reading.operations)
 
     def _refunded(self, refund: Posting) -> tuple[Posting, Notice]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from btt_bridge.config import Settings
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
+from btt_bridge.settle import dated
 from btt_bridge.settle.rewards.claims import Claims
 from btt_bridge.settle.rewards.fees import Fees
 from btt_bridge.settle.rewards.granting import Answer, Decision, Rewards
@@ -76,7 +77,7 @@ def open_incentives(
     clinic, programs = settings.settle.hospital, load(settings.mappings_dir / "rewards")
     claims = Claims(ledger.engine.url.render_as_string(hide_password=False))
     wallets, fees = Wallets(ledger, clinic, key_of), Fees(ledger, clinic, programs)
-    rewards = Rewards(wallets, claims, programs, isolation, limits or Limits())
+    rewards = Rewards(wallets, claims, programs, isolation, limits or Limits(), dated.zone(settings.settle.time_zone))
     fees.open()
     rewards.open()
     return Incentives(wallets, rewards, Redemptions(wallets, claims, fees), fees)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
@@ -65,6 +65,8 @@ class Rewards:
     #: Where strangers' resources are judged.
     isolation: Isolation
     limits: Limits
+    #: Where the clinic is: a day of an act is written as it is there, and so is today.
+    zone: tzinfo = UTC
 
     def open(self) -> None:
         """Open the account that points come from; what the program of today may give out is its limit."""
@@ -156,7 +158,7 @@ class Rewards:
         program, now = self._program(), self.wallets.ledger.now()
         if insurer not in program.insurers:
             raise UnknownError("no insurer has this name")
-        if not self._consented(program, self._read_consents(consents), patient, [now.date()]):
+        if not self._consented(program, self._read_consents(consents), patient, [self._today()]):
             raise RefusedError("the patient has not agreed to this")
         earned = self.wallets.read(self.wallets.opaque(patient)).earned(now - _YEAR)
         reached = [tier for tier in program.insurers[insurer].tiers if tier.points <= earned]
@@ -166,6 +168,9 @@ class Rewards:
 
     def _program(self) -> Program:
         return dated.in_force(self.programs, self.wallets.ledger.now().date())
+
+    def _today(self) -> date:
+        return self.wallets.ledger.now().astimezone(self.zone).date()
 
     def _check_moment(self, updated: datetime) -> None:
         if updated > self.wallets.ledger.now() + _AHEAD:
@@ -239,14 +244,15 @@ class Rewards:
             return Decision(rule.name, Answer.UNCLEAR if verdict.holds is None else Answer.UNMET)
         if any(grant.rule == rule.name for grant in self.wallets.read(claim.patient).standing(claim.fact)):
             return Decision(rule.name, Answer.STANDS)
-        day, today, program = day_of(verdict.day), self.wallets.ledger.now().date(), self._program()
+        day, today, program = day_of(verdict.day), self._today(), self._program()
         if day is None:
             return Decision(rule.name, Answer.NO_DAY)
         if day > today + _AHEAD:
             return Decision(rule.name, Answer.NOT_YET)
         if (today - day).days > program.late_days_max:
             return Decision(rule.name, Answer.TOO_LATE)
-        if not self._consented(program, consents, patient, [min(day, today), today]):
+        # A day ahead of ours is today where it was written: what was agreed to there today counts.
+        if not self._consented(program, consents, patient, [day, max(day, today)]):
             return Decision(rule.name, Answer.NO_CONSENT)
         return None
 

@@ -16,6 +16,7 @@ from btt_bridge.ledger import Ledger
 from btt_bridge.settle import dated
 from btt_bridge.settle.prices import discounted
 from btt_bridge.settle.token import allocation, terms
+from btt_bridge.settle.token.accounts import ISSUER
 from btt_bridge.settle.token.allocation import Ongoing, Table
 from btt_bridge.settle.token.governance import Choice, Governance, Outcome, Proposal, Reach, Recover, Spend, Tally
 from btt_bridge.settle.token.referrals import Institution, Referrals
@@ -41,6 +42,7 @@ __all__ = [
     "Token",
     "check",
     "discounted",
+    "find_token",
     "open_stakes",
     "open_token",
 ]
@@ -66,8 +68,16 @@ def open_stakes(folder: Path, ledger: Ledger) -> Stakes:
     return Stakes(ledger, terms.load(folder / "token" / "terms"))
 
 
+def find_token(folder: Path, ledger: Ledger) -> Token | None:
+    """Return the token where this ledger is its book; None where no supply was made, and none is made by asking."""
+    return open_token(folder, ledger) if ledger.find(ISSUER, "genesis") else None
+
+
 def open_token(folder: Path, ledger: Ledger) -> Token:
-    """Return the token by a folder of mappings, with its supply made: once, and then as it stands."""
+    """Return the token by a folder of mappings, with its supply made: once, and then as it stands.
+
+    This makes the ledger the token's book; who only wants to look asks `find_token`.
+    """
     tables, versions = allocation.load(folder / "token" / "allocation"), terms.load(folder / "token" / "terms")
     table = dated.in_force(tables, ledger.now().date())
     supply, stakes = Supply(ledger, table), Stakes(ledger, versions)

@@ -58,15 +58,20 @@ class Referrals:
         except KeyConflictError:
             raise RefusedError("another referrer has brought this institution") from None
 
+    def referral(self, referred: str) -> Posting:
+        """Return the posting that notes who brought an institution; raise UnknownError where nobody did."""
+        registered = self.ledger.find(ISSUER, f"referral:{check_holder(referred)}")
+        if registered is None:
+            raise UnknownError("nobody has referred this institution")
+        return registered
+
     def reward(self, referred: str, studies: int) -> list[Posting | LedgerError]:
         """Pay the referrer for each milestone that an institution has reached and that was not paid.
 
         `studies` are those delivered and paid since it was referred; the days are counted here. A reward beyond the
         referrer's cap, or beyond what the purse holds, has its OverdrawnError.
         """
-        registered = self.ledger.find(ISSUER, f"referral:{check_holder(referred)}")
-        if registered is None:
-            raise UnknownError("nobody has referred this institution")
+        registered = self.referral(referred)
         referrer, now = told(self.ledger, registered)["referrer"], self.ledger.now()
         reached = [
             self._reward(referrer, referred, milestone)

@@ -106,6 +106,10 @@ class Supply:
             self.ledger.open_account(wallet(f"node:{node}"), BTT)
         return _all(self.ledger.post_many([_mined(source, month, node, units) for node, units in shares.items()]))
 
+    def emission(self, month: int) -> Posting | None:
+        """Return the posting that set a month's emission apart, or None while it was not mined."""
+        return self.ledger.find(ISSUER, f"mining:{month}")
+
     def burn(self, holder: str, reference: str, amount: Amount) -> Posting:
         """Burn a holder's tokens, once for each reference."""
         key = f"burn:{check_holder(holder)}:{check_reference(reference)}"

@@ -42,4 +42,4 @@ def token(ledger: Ledger) -> Token:
 
 @pytest.fixture
 def assets(ledger: Ledger, token: Token) -> Assets:
-    return open_assets(MAPPINGS, ledger, token)
+    return open_assets(MAPPINGS, ledger, token.stakes)

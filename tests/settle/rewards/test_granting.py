@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from btt_bridge.config import Settings
 from btt_bridge.errors import KeyConflictError, MalformedError, RefusedError
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
-from btt_bridge.settle.rewards import Answer, Decision, Incentives, Wallets
+from btt_bridge.settle.rewards import Answer, Decision, Incentives, Wallets, open_incentives
 from btt_bridge.testing import FakeClock
-from tests.settle.rewards.conftest import changed, key_of, opened, sample
+from tests.settle.rewards.conftest import ROOT, changed, key_of, opened, sample
 
 PATIENT = key_of("Patient/example")
 OTHER = key_of("Patient/other")
@@ -176,6 +179,54 @@ def test_without_a_plain_consent_nothing_is_earned(embedded: Incentives, consent
     """Not active, not theirs, not for this, not now, or not without exceptions: it does not cover."""
     assert answer(embedded, sample("checkup"), consent) is Answer.NO_CONSENT
     assert points(embedded) == (0, 0)
+
+
+# Where the clinic is, when it is there, and the day that is written there; by UTC it is the day before, or after.
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize(
+    ("zone", "now", "written"),
+    [
+        ("Asia/Shanghai", datetime(2026, 1, 4, 16, 30, tzinfo=UTC), "2026-01-05T00:30:00+08:00"),
+        ("Asia/Shanghai", datetime(2026, 1, 4, 23, 59, tzinfo=UTC), "2026-01-05T07:59:00+08:00"),
+        ("Pacific/Auckland", datetime(2026, 1, 4, 11, 0, tzinfo=UTC), "2026-01-05T00:00:00+13:00"),
+        ("Pacific/Auckland", datetime(2026, 1, 4, 20, 0, tzinfo=UTC), "2026-01-05T09:00:00+13:00"),
+        ("Pacific/Honolulu", datetime(2026, 1, 6, 2, 0, tzinfo=UTC), "2026-01-05T16:00:00-10:00"),
+    ],
+)
+def test_an_act_on_the_day_of_its_consent_counts_wherever_the_clinic_is(
+    embedded: Incentives, clock: FakeClock, zone: str, now: datetime, written: str, configured: bool
+) -> None:
+    """Agreed to and done in one local morning or evening; east of Greenwich also where nobody set the time zone."""
+    rewards = replace(embedded.rewards, zone=ZoneInfo(zone)) if configured else embedded.rewards
+    clock.instant = now
+    period = {"start": written, "end": "2026-01-05" if configured else "2026-01-06"}
+    consent = sample("consent", dateTime=written, provision={**sample("consent")["provision"], "period": period})
+    (decision,) = rewards.consider(sample("checkup", start=written), [consent])
+    assert decision.answer is Answer.GRANTED
+    if configured:
+        assert rewards.discount("Patient/example", "example-life", [consent]).points == 0
+
+
+def test_a_consent_that_is_over_today_earns_nothing_wherever_the_clinic_is(
+    embedded: Incentives, clock: FakeClock
+) -> None:
+    """In Shanghai it is the sixth already, and what was agreed to until the fifth is over; by UTC it is the fifth."""
+    clock.instant = datetime(2026, 1, 5, 17, 0, tzinfo=UTC)
+    consent = sample("consent", provision={**sample("consent")["provision"], "period": {"end": "2026-01-05"}})
+    shanghai = replace(embedded.rewards, zone=ZoneInfo("Asia/Shanghai"))
+    assert shanghai.consider(sample("checkup"), [consent])[0].answer is Answer.NO_CONSENT
+    assert embedded.rewards.consider(sample("checkup"), [consent])[0].answer is Answer.GRANTED
+
+
+def test_the_clinic_is_where_the_settings_say(ledger: Ledger, isolation: Isolation) -> None:
+    """One setting for the months of the invoices and the days of the rewards."""
+    settings = Settings(
+        mappings_dir=ROOT / "mappings",
+        settle={"hospital": "test", "time_zone": "Asia/Shanghai"},  # type: ignore[arg-type]
+    )
+    incentives = open_incentives(settings, ledger, isolation, key_of)
+    assert incentives.rewards.zone == ZoneInfo("Asia/Shanghai")
+    incentives.close()
 
 
 def test_no_consent_at_all_is_none_and_a_denial_beats_a_permission(embedded: Incentives) -> None:
