@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from btt_bridge import settle
-from btt_bridge.ledger import batches
+from btt_bridge.ledger import Event, Move, batches
+from btt_bridge.money import BTT, Amount
 from btt_bridge.records import Urgency
-from btt_bridge.settle import Facts
+from btt_bridge.settle import Facts, events
 from btt_bridge.signing import Signer
+from btt_bridge.web import accounts
 from btt_bridge.web.charts import HEIGHT, WIDTH, Chart, history, ranges, stacks
 from tests.peers import browser
 from tests.web.conftest import House
@@ -64,6 +66,18 @@ def test_prices_are_shown_by_day_and_by_list(house: House) -> None:
     said = text(page)
     assert "btt-2025" in said
     assert re.search(r"routine: 12 at \d+\.\d\d CNY on average; stat: 3 at", said)
+
+
+def test_a_mean_is_exact_to_the_last_place(house: House) -> None:
+    """Two charges of BTT with eighteen places, of which a float would lose the last ones."""
+    for name in ("from:btt", "to:btt"):
+        house.ledger.open_account(name, BTT, credit_limit=None)
+    for units in (10**20 + 1, 10**20 + 3):
+        told = {"amount": events.money(Amount(units, BTT)), "urgency": "routine"}
+        step = Move("from:btt", "to:btt", Amount(units, BTT), "charge")
+        house.ledger.post_all("test", str(units), [step], Event(events.CHARGED, "from:btt", told))
+    (found,) = accounts.charged(house.ledger)
+    assert found.days[0][3] == found.urgencies[0][2] == "100.000000000000000002 BTT"
 
 
 def test_settlement_shows_shares_that_are_the_charges(house: House) -> None:
