@@ -46,6 +46,7 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
         clock.advance(900)
     assert clinical.clearing.batch(1).payments[0].gross.units == 12050
     assert len(list((tmp_path / "rail").rglob("*.xml"))) == 1
+    assert [duty.name for duty in found].count("documents") == 1
     sealed = batches.newest(ledger, 10)
     assert sealed
     assert sealed[0].last_transfer == ledger.latest(1)[0].id

@@ -21,7 +21,7 @@ from tests.settle.payfi.house import PATIENT, ROOT, opaque, payment, said
 from tests.settle.payfi.test_clearing import quoted
 
 SCHEMAS: Final = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs" / "events").glob("*.json")}
-KINDS: Final = {events.INSTRUCTED, events.NETTED, events.SETTLED, events.RETURNED}
+KINDS: Final = {events.FUNDED, events.INSTRUCTED, events.NETTED, events.SETTLED, events.RETURNED}
 
 
 @pytest.fixture
@@ -65,6 +65,8 @@ def test_every_kind_is_told_and_is_what_its_schema_says(told: list[Any]) -> None
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
+        (events.FUNDED, {"party": "Patient/jane"}),
+        (events.FUNDED, {"reference": "bank-1"}),
         (events.INSTRUCTED, {"payer": "Patient/jane"}),
         (events.INSTRUCTED, {"gross": {"units": 10, "asset": "CNY", "scale": 2}}),
         (events.INSTRUCTED, {"document": "Claim/1"}),
