@@ -112,6 +112,17 @@ def test_what_a_bank_says_wrongly_ends_with_status_one(run: Run, tmp_path: Path)
     assert (rail / "in" / "1.xml").exists()
 
 
+def test_a_batch_that_cannot_be_handed_over_ends_with_status_one(run: Run, tmp_path: Path) -> None:
+    """It is named; once the rail takes messages again, it goes out."""
+    run("payfi", "instruct", str(claim(tmp_path)))
+    out = tmp_path / "data" / "rail" / ".btt-1.xml"
+    out.mkdir(parents=True)
+    answer = run("payfi", "close", "--early", status=1)
+    assert "btt-1 could not be handed over (IsADirectoryError)" in answer
+    out.rmdir()
+    assert "1 payouts are at the rail" in run("payfi", "close")
+
+
 def test_what_is_refused_says_why(run: Run, tmp_path: Path) -> None:
     """Another total for the same claim, no rate, beyond the credit line, no file, a stranger."""
     with pytest.raises(RateUnavailableError):

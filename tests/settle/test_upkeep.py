@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 from btt_bridge import settle
 from btt_bridge.config import Settings
 from btt_bridge.ledger import batches
+from btt_bridge.records import Confirmation, Outcome
 from btt_bridge.settle import Clinical, Duty
 from btt_bridge.settle.upkeep import tick
 from btt_bridge.signing import Signer
@@ -35,7 +37,7 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
     clock: FakeClock,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """Told, netted within the hour, handed to the rail once, and every transfer under a signed root."""
+    """Told, netted within the hour, handed to the rail once, sealed under a signed root; then paid, and told of."""
     settings = Settings(data_dir=tmp_path, mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
     assert clinical.clearing is not None
     ledger, signer = clinical.clearing.ledger, Signer.load(tmp_path / "bridge.key")
@@ -46,7 +48,13 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
         clock.advance(900)
     assert clinical.clearing.batch(1).payments[0].gross.units == 12050
     assert len(list((tmp_path / "rail").rglob("*.xml"))) == 1
-    assert [duty.name for duty in found].count("documents") == 1
     sealed = batches.newest(ledger, 10)
     assert sealed
     assert sealed[0].last_transfer == ledger.latest(1)[0].id
+    assert not (tmp_path / "payments").exists()
+    (leg,) = clinical.clearing.batch(1).legs
+    clinical.clearing.confirm(Confirmation(leg.order, Outcome.BOOKED, Decimal(leg.payout.decimal), "CNY"))
+    tick(found, clock)
+    assert {path.name for path in (tmp_path / "payments").iterdir()} == {
+        f"{kind}-{leg.order}.json" for kind in ("PaymentNotice", "PaymentReconciliation")
+    }
