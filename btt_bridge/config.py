@@ -341,6 +341,10 @@ class Payfi(Section):
     )
     rail: str = Field(default="file", description="Plugin that pays out, of the entry points `btt_bridge.rails`.")
     rail_place: str = Field(default="", description="Where the rail works; a folder under the data folder by default.")
+    documents_dir: str = Field(
+        default="",
+        description="Folder for the FHIR documents that tell payees what is paid; under the data folder by default.",
+    )
     rates: tuple[RateFeed, ...] = Field(default=(), description="Sources of exchange rates; none, and none converts.")
     run_seconds: float = Field(
         default=10, ge=0.1, le=3600, description="Pause between two looks at due batches, the rail and its statements."

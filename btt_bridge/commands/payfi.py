@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from btt_bridge import config, fhir
+from btt_bridge import config
 from btt_bridge.commands import SettingsFile, files
 from btt_bridge.commands.amounts import decimal
 from btt_bridge.config import Settings
@@ -18,7 +18,7 @@ from btt_bridge.errors import ConfigurationError, UnknownError
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import exactly, written
 from btt_bridge.settle import payfi
-from btt_bridge.settle.payfi import Clearing, Leg, PaymentInstruction, Quote, Reader, Standing, State, documents, names
+from btt_bridge.settle.payfi import Clearing, Leg, PaymentInstruction, Quote, Reader, State, names
 from btt_bridge.vault import Vault
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Pay what is owed for care.")
@@ -62,7 +62,7 @@ def close(
     early: Annotated[bool, typer.Option("--early", help="Do not wait until the batch is due.")] = False,
     settings_file: SettingsFile = None,
 ) -> None:
-    """Net what waits, close a batch if it is due, and hand what is closed to the rail."""
+    """Net what waits, close a batch if it is due, and hand it to the rail; exit status 1 where that failed."""
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
         batch = clearing.close(early=early)
@@ -72,32 +72,43 @@ def close(
             typer.echo(f"batch {batch.number}: {len(batch.payments)} payments, {len(batch.legs)} payees")
             for leg in batch.legs:
                 typer.echo(_line(leg))
-        typer.echo(f"{clearing.submit(payfi.open_rail(settings))} payouts are at the rail.")
+        done = clearing.submit(payfi.open_rail(settings))
+        typer.echo(f"{done.payouts} payouts are at the rail.")
+        for message, error in done.failed:
+            typer.echo(f"{message} could not be handed over ({error}), and is tried again next time")
+        if done.failed:
+            raise typer.Exit(1)
 
 
 @app.command()
-def reconcile(
-    documents: Annotated[
-        Path | None, typer.Option(help="Folder for the FHIR PaymentReconciliation and PaymentNotice of what is paid.")
-    ] = None,
-    settings_file: SettingsFile = None,
-) -> None:
+def reconcile(settings_file: SettingsFile = None) -> None:
     """Book what the bank has said; exit status 1 where some of it could not be booked."""
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
         done = payfi.reconcile(clearing, payfi.open_rail(settings))
         for standing in done.standings:
-            if standing.leg is None:
-                continue
-            typer.echo(f"{_line(standing.leg)}: {standing.state}")
-            if documents is not None and standing.state is State.SETTLED:
-                _tell(clearing, documents, standing)
+            if standing.leg is not None:
+                typer.echo(f"{_line(standing.leg)}: {standing.state}")
         for statement, order, error in done.refused:
             typer.echo(f"{statement}: {order} was refused with {error}, and is read again next time")
         if done.passed_over:
             typer.echo(f"{done.passed_over} confirmations are of orders that are not ours.")
         if done.refused:
             raise typer.Exit(1)
+
+
+@app.command()
+def documents(
+    since: Annotated[
+        int | None, typer.Option(min=0, help="Write again what was settled behind this position of the outbox.")
+    ] = None,
+    settings_file: SettingsFile = None,
+) -> None:
+    """Write the FHIR PaymentReconciliation and PaymentNotice of what was settled since the last time."""
+    settings = config.load(settings_file)
+    with _opened(settings) as clearing:
+        told = payfi.documents.write(clearing, payfi.open_documents(settings), since)
+        typer.echo(f"Documents of {told} payouts are written.")
 
 
 @app.command()
@@ -150,17 +161,3 @@ def _quote(settings: Settings, clearing: Clearing, instruction: PaymentInstructi
 
 def _line(leg: Leg) -> str:
     return f"  {leg.order} to {leg.payee}: {leg.payout} of {leg.received}, {leg.set_off} set off"
-
-
-def _tell(clearing: Clearing, folder: Path, standing: Standing) -> None:
-    """Write what the payee of a settled leg is told."""
-    leg = standing.leg
-    assert leg is not None  # what is settled has one
-    payee = clearing.directory.participant(leg.payee)
-    issuer = clearing.directory.operator[leg.received.asset.code].holder
-    folder.mkdir(parents=True, exist_ok=True)
-    for resource in (
-        documents.reconciliation(standing, payee, issuer),
-        documents.notice(standing, payee, clearing.ledger.now()),
-    ):
-        (folder / f"{resource['resourceType']}-{leg.order}.json").write_bytes(fhir.write(resource))

@@ -214,8 +214,8 @@ class Ledger:
 
     # --- outbox -----------------------------------------------------------------------------------------
 
-    def notices(self, after: int, limit: int) -> list[Notice]:
-        """Return events behind a position in the outbox, in the order of the book; 0 is its beginning."""
+    def notices(self, after: int, limit: int, types: Collection[str] = ()) -> list[Notice]:
+        """Return events behind a position in the outbox, of some types or all, in the order of the book."""
         query = (
             select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
             .join(posting_table, posting_table.c.id == outbox_table.c.posting)
@@ -225,6 +225,8 @@ class Ledger:
             .order_by(outbox_table.c.posting)
             .limit(limit)
         )
+        if types:
+            query = query.where(outbox_table.c.type.in_(types))
         with reading(self.engine) as connection:
             return [rows.notice(row) for row in connection.execute(query)]
 

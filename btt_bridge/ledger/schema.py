@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
 )
 
 from btt_bridge.database import Moment
@@ -214,6 +216,14 @@ outbox_table = Table(
     Column("data", Text, nullable=False),
     UniqueConstraint("account", "sequence"),
 )
+# For whoever reads some types alone; a book from before gets it when it is opened.
+_by_type = Index("outbox_by_type", outbox_table.c.type, outbox_table.c.posting)
+
+
+@event.listens_for(metadata, "after_create")
+def _index_by_type(_metadata: MetaData, connection: Connection, **_: Any) -> None:
+    _by_type.create(connection, checkfirst=True)
+
 
 drained_table = Table(
     "drained",

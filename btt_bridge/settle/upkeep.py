@@ -58,7 +58,9 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
         found.append(Duty("batches", settings.reap_seconds, lambda: batches.close_due(ledger, signer, every)))
     if clinical.clearing is not None:
         clearing, rail = clinical.clearing, payfi.open_rail(settings)
+        folder = payfi.open_documents(settings)
         found.append(Duty("payments", settings.payfi.run_seconds, lambda: payfi.run(clearing, rail)))
+        found.append(Duty("documents", settings.payfi.run_seconds, lambda: payfi.documents.write(clearing, folder)))
     if clinical.incentives is not None:
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
     if (settings.mappings_dir / "token").is_dir():

@@ -72,13 +72,17 @@ def test_a_claim_goes_all_the_way_by_hand(run: Run, tmp_path: Path, settings_fil
     assert "1 payouts are at the rail" in run("payfi", "close", "--early")
     assert "0 of them overdue" in run("payfi", "level")
     bank_pays(rail)
-    assert "settled" in run("payfi", "reconcile", "--documents", str(tmp_path / "told"))
+    assert "settled" in run("payfi", "reconcile")
+    assert "Documents of 1 payouts" in run("payfi", "documents")
+    assert "Documents of 0 payouts" in run("payfi", "documents")
+    assert "Documents of 1 payouts" in run("payfi", "documents", "--since", "0")
+    told = tmp_path / "data" / "payments"
     assert "settled" in run("payfi", "instruct", path)
     assert "1, 1 of them in time" in run("payfi", "level")
-    (reconciliation,) = (tmp_path / "told").glob("PaymentReconciliation-*.json")
+    (reconciliation,) = told.glob("PaymentReconciliation-*.json")
     body = json.loads(reconciliation.read_bytes(), parse_float=Decimal)
     assert sum(one["amount"]["value"] for one in body["detail"]) == body["paymentAmount"]["value"] == Decimal("990.50")
-    assert len(list((tmp_path / "told").glob("PaymentNotice-*.json"))) == 1
+    assert len(list(told.glob("PaymentNotice-*.json"))) == 1
     ledger = Ledger(config.load(settings_file).ledger_url)
     assert audit.verify(ledger).problem == ""
     assert b"jane-doe" not in b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
@@ -106,6 +110,17 @@ def test_what_a_bank_says_wrongly_ends_with_status_one(run: Run, tmp_path: Path)
     assert "was refused with InvalidAmountError" in answer
     assert "1 confirmations are of orders that are not ours" in answer
     assert (rail / "in" / "1.xml").exists()
+
+
+def test_a_batch_that_cannot_be_handed_over_ends_with_status_one(run: Run, tmp_path: Path) -> None:
+    """It is named; once the rail takes messages again, it goes out."""
+    run("payfi", "instruct", str(claim(tmp_path)))
+    out = tmp_path / "data" / "rail" / ".btt-1.xml"
+    out.mkdir(parents=True)
+    answer = run("payfi", "close", "--early", status=1)
+    assert "btt-1 could not be handed over (IsADirectoryError)" in answer
+    out.rmdir()
+    assert "1 payouts are at the rail" in run("payfi", "close")
 
 
 def test_what_is_refused_says_why(run: Run, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 from btt_bridge import settle
 from btt_bridge.config import Settings
 from btt_bridge.ledger import batches
+from btt_bridge.records import Confirmation, Outcome
 from btt_bridge.settle import Clinical, Duty
 from btt_bridge.settle.token import find_token, open_token
 from btt_bridge.settle.upkeep import tick
@@ -36,7 +38,7 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
     clock: FakeClock,
     tmp_path: Path,
 ) -> None:
-    """Told, netted within the hour, handed to the rail once, and every transfer under a signed root."""
+    """Told, netted within the hour, handed to the rail once, sealed under a signed root; then paid, and told of."""
     settings = Settings(data_dir=tmp_path, mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
     assert clinical.clearing is not None
     ledger, signer = clinical.clearing.ledger, Signer.load(tmp_path / "bridge.key")
@@ -50,6 +52,13 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
     sealed = batches.newest(ledger, 10)
     assert sealed
     assert sealed[0].last_transfer == ledger.latest(1)[0].id
+    assert not (tmp_path / "payments").exists()
+    (leg,) = clinical.clearing.batch(1).legs
+    clinical.clearing.confirm(Confirmation(leg.order, Outcome.BOOKED, Decimal(leg.payout.decimal), "CNY"))
+    tick(found, clock)
+    assert {path.name for path in (tmp_path / "payments").iterdir()} == {
+        f"{kind}-{leg.order}.json" for kind in ("PaymentNotice", "PaymentReconciliation")
+    }
 
 
 def test_tokens_are_released_in_their_own_book_and_nowhere_else(

@@ -15,20 +15,23 @@ from btt_bridge.errors import MappingError
 from btt_bridge.ledger import Ledger
 from btt_bridge.plugins import SettlementRail
 from btt_bridge.settle.payfi import documents, names, participants, policy
-from btt_bridge.settle.payfi.clearing import Clearing, Standing, State
-from btt_bridge.settle.payfi.events import INSTRUCTED, NETTED, RETURNED, SETTLED
+from btt_bridge.settle.payfi.clearing import Clearing, HandedOver, Standing, State
+from btt_bridge.settle.payfi.events import FUNDED, INSTRUCTED, NETTED, RETURNED, SETTLED
 from btt_bridge.settle.payfi.instructions import PaymentInstruction, Reader
 from btt_bridge.settle.payfi.netting import Leg
 from btt_bridge.settle.payfi.rates import Desk, Quote
 from btt_bridge.settle.payfi.reconcile import ServiceLevel, reconcile, run, service_level
+from btt_bridge.store import Store
 
 __all__ = [
+    "FUNDED",
     "INSTRUCTED",
     "NETTED",
     "RETURNED",
     "SETTLED",
     "Clearing",
     "Desk",
+    "HandedOver",
     "Leg",
     "PaymentInstruction",
     "Quote",
@@ -41,6 +44,7 @@ __all__ = [
     "names",
     "open_clearing",
     "open_desk",
+    "open_documents",
     "open_rail",
     "reconcile",
     "run",
@@ -62,6 +66,11 @@ def open_desk(settings: Settings, clock: Clock) -> Desk:
 def open_rail(settings: Settings) -> SettlementRail:
     """Return the configured rail."""
     return plugins.rail(settings.payfi.rail, settings.under_data(settings.payfi.rail_place, "rail"))
+
+
+def open_documents(settings: Settings) -> Store:
+    """Return the folder for what payees are told."""
+    return Store(settings.under_data(settings.payfi.documents_dir, "payments"))
 
 
 def open_clearing(settings: Settings, ledger: Ledger) -> Clearing:

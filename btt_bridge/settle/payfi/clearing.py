@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from itertools import islice
 
+from btt_bridge import log
 from btt_bridge.errors import (
+    BridgeError,
     CapacityError,
     InvalidAmountError,
     KeyConflictError,
@@ -35,9 +38,13 @@ from btt_bridge.settle.payfi.participants import Directory, Participant
 from btt_bridge.settle.payfi.policy import Policy
 from btt_bridge.settle.payfi.rates import Quote
 
+_log = log.logger("settle")
+
 ISSUER = "payfi"
 _TRIES = 8
 _PAGE = 1000
+#: Closed batches that are kept at hand.
+_KEPT = 32
 
 # What the transfers are for, as the book says it.
 _FUND = "payfi funding"
@@ -69,6 +76,16 @@ class Standing:
     leg: Leg | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What came of handing payouts to a rail."""
+
+    #: How many payouts are at the rail and wait for the bank.
+    payouts: int
+    #: Message and error class of each batch that could not be handed over; whoever comes next tries again.
+    failed: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class Clearing:
     """The payments of one book."""
@@ -76,6 +93,12 @@ class Clearing:
     ledger: Ledger
     policies: Sequence[Policy]
     directory: Directory
+    #: What never changes again, so that it need not be read again: closed batches, and which are wholly resolved.
+    _closed: Callable[[int], Batch] = field(init=False, repr=False, compare=False)
+    _done: set[int] = field(init=False, repr=False, compare=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_closed", lru_cache(_KEPT)(self._netted_again))
 
     def open(self) -> None:
         """Open the accounts that every payment needs, and those of every participant."""
@@ -103,7 +126,9 @@ class Clearing:
         if party.startswith("person:"):
             self.ledger.open_account(name, amount.asset)
         steps = [Move(bank(amount.asset), name, amount, _FUND)]
-        return self.ledger.post_all(ISSUER, f"fund:{key}", steps)
+        return self.ledger.post_all(
+            ISSUER, f"fund:{key}", steps, events.funded(party, reference(f"fund:{key}"), amount)
+        )
 
     def instruct(self, instruction: PaymentInstruction, quote: Quote | None = None, *, again: bool = False) -> Payment:
         """Debit the payer and owe the payee, once for a document; asked again, it says what stands.
@@ -159,6 +184,9 @@ class Clearing:
 
     def batch(self, number: int) -> Batch:
         """Return a closed batch, netted again from its payments; raise UnknownError where there is none."""
+        return self._closed(number)
+
+    def _netted_again(self, number: int) -> Batch:
         posting = self.ledger.find(ISSUER, f"batch:{number}")
         if posting is None:
             raise UnknownError("there is no such batch")
@@ -194,31 +222,54 @@ class Clearing:
         """
         open_units = {a: u for a in self._assets() if (u := self.ledger.balance(names.transit(a)).units)}
         found: list[Batch] = []
-        batches = self.batches()
-        while any(units > 0 for units in open_units.values()) and (batch := next(batches, None)):
-            legs = [leg for leg in batch.legs if self.leg_standing(leg).state is State.NETTED]
-            for leg in legs:
-                open_units[leg.received.asset] = open_units.get(leg.received.asset, 0) - leg.received.units
-            if legs:
-                found.append(batch)
+        number, _ = self._last_batch()
+        while number and any(units > 0 for units in open_units.values()):
+            received = self._open_legs(number)
+            for amount in received:
+                open_units[amount.asset] = open_units.get(amount.asset, 0) - amount.units
+            if received:
+                found.append(self.batch(number))
+            number -= 1
         return found[::-1]
 
-    def submit(self, rail: SettlementRail) -> int:
-        """Hand the payouts of unpaid batches to a rail, each batch as one message; return how many payouts wait.
+    def _open_legs(self, number: int) -> list[Amount]:
+        """Return what the legs of a batch that nothing has resolved received, by what was told when it closed."""
+        if number in self._done:
+            return []
+        posting = self.ledger.find(ISSUER, f"batch:{number}")
+        assert posting is not None  # they are numbered without gaps
+        received = events.received(self._notice(posting.id))
+        resolved = {one.key for one in self.ledger.find_all(ISSUER, [_outcome(order) for order in received])}
+        if len(resolved) == len(received):
+            self._done.add(number)
+        return [amount for order, amount in received.items() if _outcome(order) not in resolved]
+
+    def submit(self, rail: SettlementRail) -> HandedOver:
+        """Hand the payouts of unpaid batches to a rail, each batch as one message; one that fails costs only itself.
 
         A batch is handed over again until it is resolved, for a crash may have come between its posting and the
         rail, and a rail takes each message once. Legs that no bank has a part in are settled here and now.
         """
-        waiting = 0
+        payouts, failed = 0, []
         for batch in self.unpaid():
-            for leg in batch.legs:
-                if leg.payout.units == 0:
-                    self._resolve(leg, lambda leg=leg: self._settled(leg))  # type: ignore[misc]
-            orders = [self._order(leg) for leg in batch.legs if leg.payout.units]
-            if orders:
-                rail.submit(f"btt-{batch.number}", orders, self.closed_at(batch.number))
-            waiting += len(orders)
-        return waiting
+            message = f"btt-{batch.number}"
+            try:
+                payouts += self._hand_over(batch, rail, message)
+            except Exception as problem:
+                # Whatever a rail may raise, and a payee who settles here no more: others must not wait for it.
+                failed.append((message, type(problem).__name__))
+                reason = str(problem) if isinstance(problem, BridgeError) else ""
+                _log.error("batch not handed over", file=message, reason=reason, error=type(problem).__name__)
+        return HandedOver(payouts, tuple(failed))
+
+    def _hand_over(self, batch: Batch, rail: SettlementRail, message: str) -> int:
+        for leg in batch.legs:
+            if leg.payout.units == 0:
+                self._resolve(leg, lambda leg=leg: self._settled(leg))  # type: ignore[misc]
+        orders = [self._order(leg) for leg in batch.legs if leg.payout.units]
+        if orders:
+            rail.submit(message, orders, self.closed_at(batch.number))
+        return len(orders)
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
@@ -257,7 +308,7 @@ class Clearing:
         late = self.ledger.find(ISSUER, f"{leg.order}:return")
         if late is not None:
             return Standing(State.RETURNED, late.at, leg)
-        posting = self.ledger.find(ISSUER, f"{leg.order}:outcome")
+        posting = self.ledger.find(ISSUER, _outcome(leg.order))
         if posting is None:
             return Standing(State.NETTED, self.closed_at(leg.batch), leg)
         settled = self._notice(posting.id).type == events.SETTLED
@@ -319,15 +370,15 @@ class Clearing:
         if leg.set_off.units:
             steps.append(Move(names.transit(asset), names.funds(leg.payee, asset), leg.set_off, _SET_OFF))
         steps += [Move(names.fees(part.asset), name, part, _SHARE) for _, name, part in shares]
-        return Instruction(ISSUER, f"{leg.order}:outcome", tuple(steps), events.settled(leg, at, shares))
+        return Instruction(ISSUER, _outcome(leg.order), tuple(steps), events.settled(leg, at, shares))
 
     def _returned(self, leg: Leg, reason: str) -> Instruction:
         event = events.returned(leg, reason, after_settlement=False)
-        return Instruction(ISSUER, f"{leg.order}:outcome", tuple(self._undone(leg)), event)
+        return Instruction(ISSUER, _outcome(leg.order), tuple(self._undone(leg)), event)
 
     def _returned_late(self, leg: Leg, reason: str) -> Instruction:
         """What was settled comes back: every transfer of it the other way round, then those of its payments."""
-        settled = self.ledger.find(ISSUER, f"{leg.order}:outcome")
+        settled = self.ledger.find(ISSUER, _outcome(leg.order))
         assert settled is not None  # only what is settled comes back late
         back = [Move(t.credit, t.debit, t.amount, _RETURN) for t in reversed(settled.transfers)]
         event = events.returned(leg, reason, after_settlement=True)
@@ -405,12 +456,11 @@ class Clearing:
 
     def _told(self, after: int, last: int | None) -> Iterator[Notice]:
         """Yield what was told of payments, behind one posting and up to another."""
-        while page := self.ledger.notices(after, _PAGE):
+        while page := self.ledger.notices(after, _PAGE, [events.INSTRUCTED]):
             for notice in page:
                 if last is not None and notice.position > last:
                     return
-                if notice.type == events.INSTRUCTED:
-                    yield notice
+                yield notice
             after = page[-1].position
 
     def _standing(self, payment: Payment) -> Standing:
@@ -428,6 +478,10 @@ class Clearing:
             if payment in leg.payments:
                 return self.leg_standing(leg)
         raise LedgerError("a payment is missing from its batch")
+
+
+def _outcome(order: str) -> str:
+    return f"{order}:outcome"
 
 
 def _attempt(document: str, number: int) -> str:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from btt_bridge import fhir, log
 from btt_bridge.database import moment_text
-from btt_bridge.errors import RefusedError
-from btt_bridge.settle.payfi.clearing import Standing, State
+from btt_bridge.errors import RefusedError, UnknownError
+from btt_bridge.ledger import Notice
+from btt_bridge.settle.payfi import events
+from btt_bridge.settle.payfi.clearing import Clearing, Standing, State
 from btt_bridge.settle.payfi.netting import Leg
 from btt_bridge.settle.payfi.participants import Participant
+from btt_bridge.store import Store
+
+_log = log.logger("settle")
+
+#: How far the documents of the book are written is kept under this; no sink can be called so.
+POSITION = "payfi:documents"
+_PAGE = 100
 
 _KINDS = "http://terminology.hl7.org/CodeSystem/payment-type"
 _STATUS = "http://terminology.hl7.org/CodeSystem/paymentstatus"
@@ -21,6 +30,47 @@ _PAYMENTS = "urn:btt:payfi:payment"
 #: Returns the literal reference of the Claim or Invoice that a payment (by its reference in events) was made for, or
 #: "": only the caller, who keeps the key of the digests, can know it.
 Requests = Callable[[str], str]
+
+
+def write(clearing: Clearing, folder: Store, since: int | None = None) -> int:
+    """Write what payees are told of every leg that was settled since the last time; return of how many that were.
+
+    It is read from the book, so that it does not matter who booked it. Its place moves once documents are durable: a
+    crash between the two writes the same again. With `since` it writes what was settled behind that position of the
+    outbox, and leaves its place where it is. What came back since then is told of no more.
+    """
+    after, told = clearing.ledger.position(POSITION) if since is None else since, 0
+    while page := clearing.ledger.notices(after, _PAGE, [events.SETTLED]):
+        told += sum(_write(clearing, folder, one) for one in page)
+        if since is None and not clearing.ledger.move_position(POSITION, after, page[-1].position):
+            break  # somebody else does it too; theirs holds
+        after = page[-1].position
+    return told
+
+
+def _write(clearing: Clearing, folder: Store, told: Notice) -> bool:
+    """Write the documents of one leg; False where there is nothing to tell or nobody to be told."""
+    standing = clearing.leg_standing(clearing.leg(told.data["order"]))
+    if standing.state is not State.SETTLED:
+        return False
+    try:
+        resources = list(_resources(clearing, standing))
+    except UnknownError as problem:
+        _log.warning("payee not told", file=told.data["order"], reason=str(problem))
+        return False
+    for resource in resources:
+        folder.put(f"{resource['resourceType']}-{resource['id']}.json", fhir.write(resource))
+    return True
+
+
+def _resources(clearing: Clearing, standing: Standing) -> Iterator[dict[str, Any]]:
+    leg = _settled(standing)
+    payee = clearing.directory.participant(leg.payee)
+    operator = clearing.directory.operator.get(leg.received.asset.code)
+    if operator is None:
+        raise UnknownError("nobody pays in this currency any more")
+    yield reconciliation(standing, payee, operator.holder)
+    yield notice(standing, payee)
 
 
 def reconciliation(
@@ -53,7 +103,7 @@ def reconciliation(
     }
 
 
-def notice(standing: Standing, payee: Participant, created: datetime) -> dict[str, Any]:
+def notice(standing: Standing, payee: Participant) -> dict[str, Any]:
     """Return the PaymentNotice that tells a payee of a settled leg."""
     leg = _settled(standing)
     return {
@@ -61,7 +111,7 @@ def notice(standing: Standing, payee: Participant, created: datetime) -> dict[st
         "id": leg.order,
         "identifier": [{"system": _ORDERS, "value": leg.order}],
         "status": "active",
-        "created": moment_text(created),
+        "created": moment_text(standing.at),
         "payment": {"reference": f"PaymentReconciliation/{leg.order}"},
         "paymentDate": moment_text(standing.at)[:10],
         "payee": _reference(payee),

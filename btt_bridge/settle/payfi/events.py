@@ -15,10 +15,17 @@ from btt_bridge.settle.payfi.netting import Batch, Leg, Payment
 from btt_bridge.settle.payfi.policy import Bill
 from btt_bridge.settle.payfi.rates import Quote
 
+FUNDED = "btt.payfi.funded.v1"
 INSTRUCTED = "btt.payfi.instructed.v1"
 NETTED = "btt.payfi.netted.v1"
 SETTLED = "btt.payfi.settled.v1"
 RETURNED = "btt.payfi.returned.v1"
+
+
+def funded(party: str, reference: str, amount: Amount) -> Event:
+    """Tell that a party has paid in."""
+    data = {"party": party, "funding": reference, "amount": money(amount)}
+    return Event(FUNDED, names.funds(party, amount.asset), data)
 
 
 def instructed(
@@ -92,6 +99,11 @@ def payment(notice: Notice) -> Payment:
         principal=gross - fees,
         net=net,
     )
+
+
+def received(notice: Notice) -> dict[str, Amount]:
+    """Read back from the event of a batch what each of its legs received, by order: paid out or set off."""
+    return {one["order"]: _amount(one["amount"]) + _amount(one["set_off"]) for one in notice.data["payouts"]}
 
 
 def _leg(leg: Leg) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from btt_bridge import log
@@ -24,6 +24,8 @@ class Reconciled:
     refused: tuple[tuple[str, str, str], ...]
     #: How many confirmations were of orders that are not ours.
     passed_over: int
+    #: Message and error class of the batches that could not be handed over before.
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 def reconcile(clearing: Clearing, rail: SettlementRail) -> Reconciled:
@@ -50,13 +52,13 @@ def reconcile(clearing: Clearing, rail: SettlementRail) -> Reconciled:
 def run(clearing: Clearing, rail: SettlementRail) -> Reconciled:
     """Do whatever is to be done now: close what is due, hand over what is closed, book what is confirmed.
 
-    Called every second, or by several processes at once, it does nothing twice. A rail that is down raises; what is
-    closed stands in the book, and is handed over by whoever calls next.
+    Called every second, or by several processes at once, it does nothing twice. A batch that cannot be handed over is
+    said to have failed; it stands in the book, is tried by whoever calls next, and keeps no confirmation waiting.
     """
     while clearing.close():
         pass
-    clearing.submit(rail)
-    return reconcile(clearing, rail)
+    handed_over = clearing.submit(rail)
+    return replace(reconcile(clearing, rail), failed=handed_over.failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import structlog
 
-from btt_bridge import fhir
+from btt_bridge import fhir, log
 from btt_bridge.config import Settings
 from btt_bridge.errors import OverdrawnError, RefusedError
 from btt_bridge.ledger import Ledger, Move
@@ -21,9 +24,11 @@ from btt_bridge.money import CNY, Amount
 from btt_bridge.records import Confirmation, Outcome
 from btt_bridge.settle.payfi import Clearing, State, documents, open_clearing, reconcile, run, service_level
 from btt_bridge.settle.payfi.iso20022 import PAIN_001
+from btt_bridge.settle.payfi.netting import Batch, Payment, net
 from btt_bridge.settle.payfi.rails import FileRail
+from btt_bridge.store import Store
 from btt_bridge.testing import FakeClock, MemoryRail
-from tests.settle.payfi.house import MAPPINGS, assert_sound, opaque, payment, said, units
+from tests.settle.payfi.house import EUR, MAPPINGS, assert_sound, opaque, payment, said, units
 
 CAMT: Final = "urn:iso:std:iso:20022:tech:xsd:camt.054.001.08"
 
@@ -136,6 +141,81 @@ def test_one_refusal_costs_only_itself(embedded: Clearing) -> None:
     assert_sound(embedded)
 
 
+def without(clearing: Clearing, name: str) -> Clearing:
+    """The same book, after a participant was taken out of the mappings."""
+    left = {one: who for one, who in clearing.directory.participants.items() if one != name}
+    return replace(clearing, directory=replace(clearing.directory, participants=left))
+
+
+def test_a_payee_who_left_keeps_nobody_else_waiting(clearing: Clearing) -> None:
+    """West is removed while its leg is unconfirmed: East's confirmation is booked, and a later batch goes out."""
+    clearing.instruct(payment("Claim/1", 1000))
+    clearing.instruct(payment("Claim/2", 1000, payee="party:west"))
+    batch = clearing.close(early=True)
+    assert batch is not None
+    rail = MemoryRail()
+    assert run(clearing, rail).failed == ()
+    left = without(clearing, "west")
+    left.instruct(payment("Claim/3", 3000))
+    left.close(early=True)
+    rail.say(said(batch.legs[0]))
+    done = run(left, rail)
+    assert done.failed == (("btt-1", "UnknownError"),)
+    assert [standing.state for standing in done.standings] == [State.SETTLED]
+    assert set(rail.messages) == {"btt-1", "btt-2"}
+    rail.say(said(batch.legs[1]))
+    assert [standing.state for standing in run(left, rail).standings] == [State.SETTLED]
+    assert run(left, rail).failed == ()
+    assert_sound(clearing)
+
+
+def test_a_rail_that_takes_nothing_still_says_what_the_bank_said(embedded: Clearing) -> None:
+    """Handing over fails and is said to have failed; what is confirmed is booked, and the rest goes out later."""
+    embedded.instruct(payment("Claim/1", 1000))
+    batch = embedded.close(early=True)
+    assert batch is not None
+    rail = MemoryRail()
+    run(embedded, rail)
+    embedded.instruct(payment("Claim/2", 1000))
+    embedded.close(early=True)
+    rail.say(said(batch.legs[0]))
+    rail.failures_left = 2
+    with structlog.testing.capture_logs() as told:
+        done = run(embedded, rail)
+    assert done.failed == (("btt-1", "OSError"), ("btt-2", "OSError"))
+    assert [line["error"] for line in told] == ["OSError", "OSError"]
+    assert all(line.keys() <= log.ALLOWED | {"log_level"} for line in told)
+    assert embedded.standing(opaque("Claim/1")).state is State.SETTLED
+    assert run(embedded, rail).failed == ()
+    assert set(rail.messages) == {"btt-1", "btt-2"}
+
+
+def test_a_statement_of_many_nets_its_batch_once(embedded: Clearing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two confirmations, one netting; and an old leg that waits has none of the batches since netted again."""
+    embedded.instruct(payment("Claim/0", 1000, payee="party:west"))
+    embedded.close(early=True)
+    for number in range(1, 6):
+        embedded.instruct(payment(f"Claim/{number}", 1000))
+        embedded.instruct(payment(f"Invoice/{number}", 1000, payee="party:west"))
+        batch = embedded.close(early=True)
+        assert batch is not None
+        for leg in batch.legs:
+            embedded.confirm(said(leg))
+    netted: list[int] = []
+
+    def counted(number: int, payments: Sequence[Payment]) -> Batch:
+        netted.append(number)
+        return net(number, payments)
+
+    monkeypatch.setattr("btt_bridge.settle.payfi.clearing.net", counted)
+    fresh, rail = replace(embedded), MemoryRail()
+    rail.say(*(said(leg) for leg in batch.legs))
+    assert len(reconcile(fresh, rail).standings) == 2
+    assert netted == [6]
+    assert [one.number for one in fresh.unpaid()] == [1]
+    assert netted == [6, 1]
+
+
 def test_a_return_that_waits_for_cover_is_read_again_until_it_passes(embedded: Clearing) -> None:
     """Nothing is lost and nobody need say it again."""
     embedded.instruct(payment("Claim/1", 10_000))
@@ -201,12 +281,55 @@ def test_a_notice_points_to_its_reconciliation(embedded: Clearing) -> None:
     """Same amount, paid, and every element that R4 requires."""
     standing = settled(embedded)
     east = embedded.directory.participant("party:east")
-    resource = documents.notice(standing, east, embedded.ledger.now())
+    resource = documents.notice(standing, east)
     reconciliation = documents.reconciliation(standing, east, "Operator")
     assert resource["payment"] == {"reference": f"PaymentReconciliation/{reconciliation['id']}"}
     assert resource["amount"] == reconciliation["paymentAmount"]
     assert resource["paymentStatus"]["coding"][0]["code"] == "paid"
     assert {"status", "created", "payment", "recipient", "amount"} <= resource.keys()
+
+
+def test_documents_are_written_from_the_book_whoever_booked_it(clearing: Clearing, tmp_path: Path) -> None:
+    """A worker acknowledged the statement: the payee is told all the same, once, and of what was set off in full."""
+    clearing.instruct(payment("Claim/1", 1010))
+    clearing.instruct(payment("Invoice/1", 1010, "party:east", "party:west"))
+    batch = clearing.close(early=True)
+    assert batch is not None
+    east, west = batch.legs
+    assert (east.payout.units, west.payout.units > 0) == (0, True)
+    rail, folder = MemoryRail(), Store(str(tmp_path / "told"))
+    run(clearing, rail)
+    rail.say(said(west))
+    run(clearing, rail)
+    assert rail.waiting == {}
+    assert documents.write(clearing, folder) == 2
+    assert documents.write(clearing, folder) == 0
+    names = {f"{kind}-{leg.order}.json" for kind in ("PaymentReconciliation", "PaymentNotice") for leg in batch.legs}
+    written = {path.name: path.read_bytes() for path in (tmp_path / "told").iterdir()}
+    assert written.keys() == names
+    body = json.loads(written[f"PaymentReconciliation-{east.order}.json"], parse_float=Decimal)
+    assert body["paymentAmount"]["value"] == sum(one["amount"]["value"] for one in body["detail"]) == 0
+    (tmp_path / "told" / f"PaymentNotice-{west.order}.json").unlink()
+    assert documents.write(clearing, folder, since=0) == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "told").iterdir()} == written
+
+
+def test_who_left_and_what_came_back_is_not_told_of(embedded: Clearing, tmp_path: Path) -> None:
+    """Neither stops what comes after, and a folder that cannot be written to keeps its place."""
+    embedded.instruct(payment("Claim/1", 1000, payee="party:west"))
+    embedded.instruct(payment("Claim/2", 1000, payee="party:berlin", asset=EUR))
+    embedded.instruct(payment("Claim/3", 1000))
+    batch = embedded.close(early=True)
+    assert batch is not None
+    for leg in batch.legs:
+        embedded.confirm(said(leg))
+    _, east, west = batch.legs
+    embedded.confirm(said(west, Outcome.RETURNED, "AC04"))
+    (tmp_path / "full").write_text("no folder")
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the system's affair
+        documents.write(embedded, Store(str(tmp_path / "full")))
+    assert documents.write(without(embedded, "berlin"), Store(str(tmp_path / "told"))) == 1
+    assert {path.name.partition("-")[2] for path in (tmp_path / "told").iterdir()} == {f"{east.order}.json"}
 
 
 def test_amounts_keep_their_digits_in_json(embedded: Clearing) -> None:
@@ -231,4 +354,4 @@ def test_nothing_is_told_of_money_that_has_not_arrived(embedded: Clearing) -> No
         with pytest.raises(RefusedError):
             documents.reconciliation(one, east, "Operator")
         with pytest.raises(RefusedError):
-            documents.notice(one, east, embedded.ledger.now())
+            documents.notice(one, east)

@@ -20,7 +20,7 @@ from tests.settle.payfi.house import PATIENT, opaque, payment, said
 from tests.settle.payfi.test_clearing import quoted
 from tests.settle.schemas import SCHEMAS, validator
 
-KINDS: Final = {events.INSTRUCTED, events.NETTED, events.SETTLED, events.RETURNED}
+KINDS: Final = {events.FUNDED, events.INSTRUCTED, events.NETTED, events.SETTLED, events.RETURNED}
 
 
 @pytest.fixture
@@ -57,6 +57,8 @@ def test_every_kind_is_told_and_is_what_its_schema_says(told: list[Any]) -> None
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
+        (events.FUNDED, {"party": "Patient/jane"}),
+        (events.FUNDED, {"reference": "bank-1"}),
         (events.INSTRUCTED, {"payer": "Patient/jane"}),
         (events.INSTRUCTED, {"gross": {"units": 10, "asset": "CNY", "scale": 2}}),
         (events.INSTRUCTED, {"document": "Claim/1"}),
