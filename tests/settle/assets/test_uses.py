@@ -90,7 +90,7 @@ def test_a_device_that_is_divided_later_earns_from_then_on(assets: Assets, ledge
 def test_check_covers_assets_and_payfi(tmp_path: Path) -> None:
     """What ships holds; a schedule that cannot be read is found with file and line, and no folder is no error."""
     assert settle.check(MAPPINGS) == []
-    for name in ("prices", "splits", "dividends", "assets", "payfi"):
+    for name in ("prices", "splits", "references", "dividends", "assets", "payfi"):
         (tmp_path / name).mkdir()
         for path in (MAPPINGS / name).glob("*.yaml"):
             (tmp_path / name / path.name).write_text(path.read_text())
