@@ -267,7 +267,10 @@ class Settle(Section):
     batch_seconds: float = Field(
         default=3600, ge=0, le=86400, description="Time between two signed settlement batches; 0 closes none by itself."
     )
-    time_zone: str = Field(default="UTC", description="Zone whose months the usage reports and invoices are of.")
+    time_zone: str = Field(
+        default="UTC",
+        description="The clinic's own zone: whose days rewards go by, whose months reports and invoices are of.",
+    )
     issuer: str = Field(default="BTT pool", min_length=1, description="Who issues the invoices, as they name it.")
     dft_sender: str = Field(
         default="BTT_BRIDGE^RADIOLOGY",
