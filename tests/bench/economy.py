@@ -326,7 +326,7 @@ class Business:
 
 def _fund(books: Auditor, name: str, units: int) -> None:
     if not books.seen(f"fund:{name}", units):
-        books.post("", ("bank:cny", "payfi:party:insurer:cny", units))
+        books.post("btt.payfi.funded.v1", ("bank:cny", "payfi:party:insurer:cny", units))
         books.once[f"fund:{name}"] = units
 
 
