@@ -624,7 +624,11 @@ class Auditor:
         if year > f"{now:%Y}":
             raise RefusedError("it has not begun")
         units, payer = ceil(saving * 2000, 10_000), "insurer:example-life:payable:cny"
-        self.fee("btt.saving.shared.v1", f"saving:example-life:{year}", payer, units)
+        key = f"saving:example-life:{year}"
+        # A saving of less than a unit's worth of difference is the same bill; of more, it is another saving.
+        if not self.seen(f"amount:{key}", units):
+            self.fee("btt.saving.shared.v1", key, payer, units)
+            self.once[f"amount:{key}"] = units
 
     def receive_fee(self, payer: str, key: str, units: int) -> None:
         if not self.seen(f"fee-payment:{key}", (payer, units)):
