@@ -140,7 +140,7 @@ def _ready(file: Path, process: subprocess.Popen[bytes]) -> config.Settings:
     deadline = time.monotonic() + _START_SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
         ports = {path.stem: path.read_text() for path in run_dir.glob("*.port")}
-        if len(ports) == 3 and all(ports.values()):
+        if {"accept", "exchange", "fhir", "web"} <= ports.keys() and all(ports.values()):
             settings = _with_ports(config.load(file), {name: int(port) for name, port in ports.items()})
             if _healthy(settings):
                 return settings
