@@ -234,6 +234,8 @@ class Journal:
     @cached_property
     def _arrivals_engine(self) -> Engine:
         """The same database for the index of what arrives, whose rows are durable in the objects' own files."""
+        if self.engine.dialect.name != "sqlite":
+            return self.engine  # it is flushed in any case, and needs no second pool of connections
         engine = open_database(self._url, metadata, flushed=False)
         event.listen(self.engine, "engine_disposed", lambda _: engine.dispose())
         return engine

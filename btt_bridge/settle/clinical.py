@@ -16,7 +16,7 @@ from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
 from btt_bridge.settle import payfi, rewards
 from btt_bridge.settle.payfi import Clearing, Desk, Reader
-from btt_bridge.settle.rewards import Answer, Decision, Incentives, Limits
+from btt_bridge.settle.rewards import Answer, Decision, Incentives
 
 _log = log.logger("settle")
 
@@ -78,8 +78,10 @@ class Clinical:
     def _outcome(self, kept: Kept) -> tuple[State, str]:
         kind = kept.told.identity.kind
         if kind == _CONSENT:
-            if not kept.told.deleted:
-                rewards.read(self._body(kept), Limits())  # one that cannot be read is refused, and permits nothing
+            if self.incentives and not kept.told.deleted:
+                rewards.read(
+                    self._body(kept), self.incentives.rewards.limits
+                )  # one that cannot be read is refused, and permits nothing
             count = self.inbox.look_again(kept.told.patient)
             return State.COUNTED, f"consent noted; {count} earlier acts are looked at again"
         if kind in _PAYMENTS:

@@ -169,7 +169,7 @@ def _told(ledger: Ledger, *types: str) -> list[Notice]:
     """Return the events of these types among the newest, oldest first."""
     last = ledger.latest(1)
     after = max(0, last[0].posting - _EVENTS) if last else 0
-    return [notice for notice in ledger.notices(after, _EVENTS) if notice.type in types]
+    return ledger.notices(after, _EVENTS, types)
 
 
 def _label(asset: Asset, units: int) -> str:
