@@ -10,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import lru_cache
 from io import BytesIO
 from queue import Queue
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+from pydicom import config
+from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -59,6 +62,10 @@ def serve(settings: Settings, bell: Bell, stop: threading.Event, ready: Callable
     # pynetdicom's own handlers would format every message for a log that nobody may read.
     _config.LOG_HANDLER_LEVEL = "none"
     with ExitStack() as closing:
+        # pydicom would look whether each UID is well formed whenever one is copied, a thousand times an association;
+        # `_choose_contexts` looks once.
+        closing.callback(setattr, config.settings, "reading_validation_mode", config.settings.reading_validation_mode)
+        config.settings.reading_validation_mode = config.IGNORE
         spool = Spool(settings.spool_dir, settings.accept.free_bytes_min, settings.accept.object_bytes_max)
         closing.callback(spool.close)
         journal = Journal(settings.journal_url)
@@ -187,7 +194,7 @@ class Door:
 
     def _choose_contexts(self, assoc: Association) -> Refusal | None:
         """Narrow each proposal to the transfer syntax we take, and support exactly what we take of them."""
-        supported: dict[str, PresentationContext] = {}
+        supported: dict[str, list[str]] = {}
         request = assoc.requestor.primitive
         for proposed in request.presentation_context_definition_list if request else ():
             abstract_syntax = str(proposed.abstract_syntax or "")
@@ -197,8 +204,8 @@ class Door:
             if not usable or not self._admission.takes(abstract_syntax):
                 continue
             proposed.transfer_syntax = [usable[0]]
-            supported.setdefault(abstract_syntax, build_context(abstract_syntax, [])).add_transfer_syntax(usable[0])
-        assoc.acceptor.supported_contexts = list(supported.values())
+            supported.setdefault(abstract_syntax, []).append(usable[0])
+        assoc.acceptor.supported_contexts = [_context(uid, tuple(found)) for uid, found in supported.items()]
         return None
 
     def _enter(self, assoc: Association) -> Refusal | None:
@@ -213,14 +220,8 @@ class Door:
 
     def _on_sop_common(self, event: evt.Event) -> dict[Any, SOPClassCommonExtendedNegotiation]:
         """Tell pynetdicom that every class we took is of the storage service, also those it does not know."""
-        items = {}
-        for context in event.assoc.acceptor.supported_contexts:
-            if context.abstract_syntax != VERIFICATION:
-                item = SOPClassCommonExtendedNegotiation()
-                item.sop_class_uid = context.abstract_syntax
-                item.service_class_uid = _STORAGE_SERVICE_CLASS
-                items[context.abstract_syntax] = item
-        return items
+        supported = {str(context.abstract_syntax) for context in event.assoc.acceptor.supported_contexts}
+        return {uid: _of_storage(uid) for uid in supported - {VERIFICATION}}
 
     def _on_established(self, event: evt.Event) -> None:
         sender = sender_of(event.assoc)
@@ -267,6 +268,19 @@ class Door:
         except BridgeError as problem:
             return problem.dicom_status
         return 0
+
+
+# A sender proposes the same each time, and some open an association for each image.
+@lru_cache(maxsize=1024)
+def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
+    return build_context(abstract_syntax, list(transfer_syntaxes))
+
+
+@lru_cache(maxsize=1024)
+def _of_storage(sop_class_uid: str) -> SOPClassCommonExtendedNegotiation:
+    item = SOPClassCommonExtendedNegotiation()
+    item.sop_class_uid, item.service_class_uid = UID(sop_class_uid), UID(_STORAGE_SERVICE_CLASS)
+    return item
 
 
 class Server(ThreadedAssociationServer):
