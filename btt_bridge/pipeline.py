@@ -41,6 +41,7 @@ from btt_bridge.preparation import Preparations
 from btt_bridge.records import (
     Charge,
     Destination,
+    Document,
     Hardware,
     Header,
     Instance,
@@ -65,6 +66,8 @@ _READ_BATCH = 64
 _CLAIM_SECONDS = 15
 #: Failed tries at one step before the journey fails, where the failure may pass by itself.
 _TRIES_MAX = 8
+#: Documents of one report that are on their way to the store together.
+_WRITES_AT_ONCE = 4
 #: How often an offer that is out is asked after, besides what the exchange tells by itself.
 _ASK_SECONDS = 15
 
@@ -345,7 +348,8 @@ class Pipeline:
         identity, judged = tools.vault.recall(journey.id), self._believed(journey)
         study = tools.journal.study(journey.id)
         predecessors = self._predecessors(journey, route.service)
-        documents = report.write(
+        known = {names.instance("SR") for names in predecessors}
+        drafts = report.write(
             reidentify.restore(judged.result, identity),
             judged.receipt,
             self._read_ahead(journey, study, route).result(),
@@ -355,16 +359,20 @@ class Pipeline:
             institution=tools.settings.institution,
             each=tools.isolation.each,
         )
-        keyed = [(f"documents/{journey.id}/{number}-{one.kind}.dcm", one) for number, one in enumerate(documents)]
-        with ThreadPoolExecutor(len(keyed)) as disk:
-            # Our own store may have them before they are confirmed; the outbox may not.
-            kept = [disk.submit(tools.store.put, key, document.content) for key, document in keyed]
-            reidentify.confirm(documents, identity, study, {names.instance("SR") for names in predecessors})
+        keyed: list[tuple[str, Document]] = []
+        with ThreadPoolExecutor(_WRITES_AT_ONCE) as disk:
+            kept = []
+            for documents in drafts:
+                fresh = [(_document_key(journey, number, one), one) for number, one in enumerate(documents, len(keyed))]
+                # Our own store may have them before they are confirmed; the outbox may not.
+                kept += [disk.submit(tools.store.put, key, document.content) for key, document in fresh]
+                reidentify.confirm(documents, identity, study, known)
+                keyed += fresh
         for one in kept:
             one.result()
         tools.journal.enqueue(journey.id, route.destinations, keyed)
-        kinds = [document.kind for document in documents]
-        return _Outcome(Event.REPORTED, f"{len(documents)} documents", {"report": {"documents": kinds}})
+        kinds = [document.kind for _, document in keyed]
+        return _Outcome(Event.REPORTED, f"{len(kinds)} documents", {"report": {"documents": kinds}})
 
     def _send(self, journey: Journey) -> _Outcome | datetime:
         journal, now = self.tools.journal, self.tools.clock.now()
@@ -544,6 +552,10 @@ def _read_job(job: tuple[int, str, Any]) -> Header | assemble.Unreadable:
 
 def _slices_key(journey: Journey) -> str:
     return f"slices/{journey.id}.json"
+
+
+def _document_key(journey: Journey, number: int, document: Document) -> str:
+    return f"documents/{journey.id}/{number}-{document.kind}.dcm"
 
 
 # --- records among a journey's facts --------------------------------------------------------------------

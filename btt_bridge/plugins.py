@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, Protocol
 
 from btt_bridge.config import Sink
@@ -93,7 +94,7 @@ class PixelTextDetector(Protocol):
 
 def services() -> dict[str, Service]:
     """Return every installed service by name, without importing those that are not asked for."""
-    return {point.name: point.load()() for point in entry_points(group="btt_bridge.services")}
+    return {point.name: point.load()() for point in _points("btt_bridge.services")}
 
 
 def service(name: str) -> Service:
@@ -121,7 +122,13 @@ def rate_source(name: str, place: str) -> RateSource:
 
 
 def _load(group: str, name: str) -> Any:
-    for point in entry_points(group=group):
+    for point in _points(group):
         if point.name == name:
             return point.load()
     raise UnknownError(f"nothing by that name is installed as one of {group}")
+
+
+@cache
+def _points(group: str) -> EntryPoints:
+    """Return the entry points of a group; to look for them is to read what every installed package says of itself."""
+    return entry_points(group=group)

@@ -50,16 +50,20 @@ def _divided(
     radii = np.array([finding.diameter_mm / 2 for finding in findings])
     shares: list[dict[int, Frame]] = [{} for _ in findings]
     for place, packed in frames.items():
-        bits = np.unpackbits(packed, axis=-1)
+        # A finding is a few rows of its slice.
+        held = np.flatnonzero(packed.max(axis=-1))
+        within = slice(held[0], held[-1] + 1)
+        bits = np.unpackbits(packed[within], axis=-1)
         rows, columns = np.nonzero(bits)
-        points = _to_patient(images[place], rows, columns)
+        points = _to_patient(images[place], rows + held[0], columns)
         distances = np.linalg.norm(points[:, None] - centers[None], axis=2) - radii
         owners = distances.argmin(axis=1)
         for number in np.unique(owners):
             mine = owners == number
             share = np.zeros_like(bits)
             share[rows[mine], columns[mine]] = 1
-            shares[number][place] = np.packbits(share, axis=-1)
+            shares[number][place] = np.zeros_like(packed)
+            shares[number][place][within] = np.packbits(share, axis=-1)
     for finding, share_of in zip(findings, shares, strict=True):
         if share_of:
             yield Segment(mask, finding, share_of)

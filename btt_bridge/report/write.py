@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -45,11 +45,11 @@ def write(
     institution: str = "",
     pictures_max: int = 4,
     each: Each = in_turn,
-) -> list[Document]:
-    """Write the report of one revision: the SR first, then the SEG where there is a mask, then the pictures.
+) -> Iterator[list[Document]]:
+    """Write the report of one revision: first the SR, with the SEG where there is a mask; then the pictures.
 
-    `each` calls a function for each item of a list and returns its answers, or the errors that it met, in order: in
-    processes of their own, the pictures are drawn beside the rest, and an image that kills its decoder kills no more.
+    The pictures are drawn meanwhile. `each` calls a function for each item of a list and returns its answers, or the
+    errors that it met, in order: in processes of their own, an image that kills its decoder kills no more.
 
     `result` carries original UIDs. `predecessors` are earlier reports on this study that were delivered and that
     this one replaces. The same arguments give the same bytes; another `now` changes dates and times alone.
@@ -60,9 +60,10 @@ def write(
     with ThreadPoolExecutor(1) as beside:
         drawing = beside.submit(each, secondary_capture, sketches(draft, pictures_max))
         segments = segmentation(draft)
-        documents = [structured_report(draft, predecessors), *([segments] if segments else [])]
-    for picture in drawing.result():
-        if isinstance(picture, BridgeError):
-            raise picture
-        documents.append(picture)
-    return documents
+        yield [structured_report(draft, predecessors), *([segments] if segments else [])]
+        pictures = []
+        for picture in drawing.result():
+            if isinstance(picture, BridgeError):
+                raise picture
+            pictures.append(picture)
+        yield pictures

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,8 @@ def voxels_of(one: Mask, columns: int) -> NDArray[np.bool_]:
 
 def write(of: report.Sources, given: Result, revision: int = 1, **more: object) -> list[Document]:
     arguments: dict[str, object] = {"now": NOW, "institution": "St. Elsewhere", **more}
-    return report.write(given, RECEIPT, of, revision=revision, **arguments)  # type: ignore[arg-type]
+    batches = report.write(given, RECEIPT, of, revision=revision, **arguments)  # type: ignore[arg-type]
+    return list(chain.from_iterable(batches))
 
 
 def kind(documents: list[Document], wanted: str) -> list[Document]:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,10 @@ class House:
         study = self.journal.study(journey.id)
         result, receipt = found_in_sample()
         sources = report.prepare(study, result.series_instance_uid, SAMPLE)
-        documents = report.write(result, receipt, sources, revision=1, now=self.clock.now())
+        written = report.write(result, receipt, sources, revision=1, now=self.clock.now())
         keyed = [
             (f"documents/{journey.id}/{number}-{document.kind}.dcm", document)
-            for number, document in enumerate(documents)
+            for number, document in enumerate(chain.from_iterable(written))
         ]
         for key, document in keyed:
             self.store.put(key, document.content)
