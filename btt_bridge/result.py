@@ -63,12 +63,9 @@ def encode(result: Result) -> dict[str, bytes]:
         content = json.dumps(facts, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
         raise ResultRefusedError("a number of the result is not finite") from None
-    members = {
-        FACTS_NAME: content,
-        MASKS_NAME: save({mask.name: np.ascontiguousarray(mask.bits) for mask in result.masks}),
-    }
-    decode(members)
-    return members
+    bits = {mask.name: np.ascontiguousarray(mask.bits) for mask in result.masks}
+    _result(_parsed(content), bits)
+    return {FACTS_NAME: content, MASKS_NAME: save(bits)}
 
 
 def decode(members: Mapping[str, bytes | bytearray]) -> Result:
@@ -78,10 +75,13 @@ def decode(members: Mapping[str, bytes | bytearray]) -> Result:
     """
     if members.keys() != {FACTS_NAME, MASKS_NAME}:
         raise ResultRefusedError("a result has two members: its facts and its masks")
-    facts = _parsed(members[FACTS_NAME])
+    return _result(_parsed(members[FACTS_NAME]), _bits(members[MASKS_NAME]))
+
+
+def _result(facts: dict[str, Any], bits: Mapping[str, Any]) -> Result:
+    """Build a result from its facts and the bits of its masks."""
     if facts.pop("format", None) != FORMAT:
         raise ResultRefusedError("this is not a result of a format known here")
-    bits = _bits(members[MASKS_NAME])
     descriptions = facts.get("masks")
     if not isinstance(descriptions, list) or not all(isinstance(d, dict) and "bits" not in d for d in descriptions):
         raise ResultRefusedError("masks must be a list of objects, their bits elsewhere")
@@ -133,12 +133,12 @@ def _bits(content: bytes | bytearray) -> dict[str, Any]:
         arrays = load(bytes(content))
     except (SafetensorError, ValueError, TypeError, KeyError):
         raise ResultRefusedError("the masks are not a safetensors file of this kind") from None
-    if any(array.dtype != np.uint8 or array.ndim != 3 for array in arrays.values()):
-        raise ResultRefusedError("a mask is a three-dimensional array of packed bits")
     return dict(arrays)
 
 
 def _check_masks(result: Result) -> None:
+    if any(mask.bits.dtype != np.uint8 or mask.bits.ndim != 3 for mask in result.masks):
+        raise ResultRefusedError("a mask is a three-dimensional array of packed bits")
     if not (0 <= result.rows <= PIXELS_MAX and 0 <= result.columns <= PIXELS_MAX):
         raise ResultRefusedError("rows or columns are out of range")
     shape = (len(result.slices), result.rows, -(-result.columns // 8))
