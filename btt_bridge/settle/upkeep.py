@@ -1,4 +1,4 @@
-"""What the accounts do as time passes: holds and points expire, batches close, payments go out, tokens come free."""
+"""What the accounts do as time passes: holds and points expire, batches close and are anchored, payments go out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from btt_bridge import log
 from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
 from btt_bridge.ledger import Ledger, batches
-from btt_bridge.settle import payfi, token
+from btt_bridge.plugins import ChainRail, SettlementRail
+from btt_bridge.settle import chain, payfi, token
 from btt_bridge.settle.billing import Billing
 from btt_bridge.settle.clinical import Clinical
 from btt_bridge.settle.rewards import Rewards
@@ -25,6 +26,8 @@ _log = log.logger("settle")
 _SWEEP_SECONDS = 60.0
 #: How often it is looked for months of the token's allocations that are over.
 _RELEASE_SECONDS = 86400.0
+#: How often a chain is told of new roots and asked for burns: a block or a few later.
+_CHAIN_SECONDS = 60.0
 
 
 @dataclass
@@ -61,6 +64,7 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
         folder = payfi.open_documents(settings)
         found.append(Duty("payments", settings.payfi.run_seconds, lambda: payfi.run(clearing, rail)))
         found.append(Duty("documents", settings.payfi.run_seconds, lambda: payfi.documents.write(clearing, folder)))
+        found += _on_chain(settings, ledger, rail)
     if clinical.incentives is not None:
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
     if (settings.mappings_dir / "token").is_dir():
@@ -84,6 +88,22 @@ def upkeep(settings: Settings, ledger: Ledger, found: Sequence[Duty]) -> Iterato
     finally:
         stop.set()
         thread.join()
+
+
+def _on_chain(settings: Settings, ledger: Ledger, rail: SettlementRail) -> list[Duty]:
+    """Return what there is to do where the rail is on a chain: roots of the book go there, burns come from there."""
+    if not isinstance(rail, ChainRail):
+        return []
+    found = [Duty("roots", _CHAIN_SECONDS, lambda: chain.anchor(ledger, rail))]
+    if (settings.mappings_dir / "token").is_dir():
+        found.append(Duty("burns", _CHAIN_SECONDS, lambda: _book_burns(settings.mappings_dir, ledger, rail)))
+    return found
+
+
+def _book_burns(mappings_dir: Path, ledger: Ledger, rail: ChainRail) -> None:
+    """Book what was burned on the chain, where this ledger is the token's book."""
+    if (book := token.find_token(mappings_dir, ledger)) is not None:
+        chain.book_burns(book.supply, rail)
 
 
 def _release(mappings_dir: Path, ledger: Ledger) -> None:
