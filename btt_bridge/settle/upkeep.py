@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from btt_bridge import log
@@ -60,10 +61,11 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
     if every:
         found.append(Duty("batches", settings.reap_seconds, lambda: batches.close_due(ledger, signer, every)))
     if clinical.clearing is not None:
-        clearing, rail = clinical.clearing, payfi.open_rail(settings)
+        clearing, rail, inbox = clinical.clearing, payfi.open_rail(settings), clinical.inbox
         folder = payfi.open_documents(settings)
         found.append(Duty("payments", settings.payfi.run_seconds, lambda: payfi.run(clearing, rail)))
-        found.append(Duty("documents", settings.payfi.run_seconds, lambda: payfi.documents.write(clearing, folder)))
+        tell = partial(payfi.documents.write, clearing, folder, inbox.request)
+        found.append(Duty("documents", settings.payfi.run_seconds, tell))
         found += _on_chain(settings, ledger, rail)
     if clinical.incentives is not None:
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
