@@ -31,13 +31,13 @@ class Anchor:
 
 
 def unsettled(ledger: Ledger, place: str, limit: int) -> list[Batch]:
-    """Return the oldest batches of which it is still open how they will stand in a place."""
+    """Return batches of which it is open how they will stand in a place: first those that nobody knows there."""
     here = and_(_columns.batch == batch_table.c.id, _columns.place == place)
     query = (
         select(batch_table)
         .outerjoin(anchor_table, here)
         .where(or_(_columns.standing.is_(None), _columns.standing == RootStanding.POSTED))
-        .order_by(batch_table.c.id)
+        .order_by(_columns.standing.is_not(None), batch_table.c.id)
         .limit(limit)
     )
     with reading(ledger.engine) as connection:

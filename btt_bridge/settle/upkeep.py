@@ -13,6 +13,7 @@ from pathlib import Path
 from btt_bridge import log
 from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
+from btt_bridge.errors import BridgeError
 from btt_bridge.ledger import Ledger, batches
 from btt_bridge.plugins import ChainRail, SettlementRail
 from btt_bridge.settle import chain, payfi, token
@@ -50,8 +51,9 @@ def tick(duties: Sequence[Duty], clock: Clock) -> None:
         try:
             duty.do()
         except Exception as problem:
-            # A bank or a database that is away comes back.
-            _log.warning("duty not done", process=duty.name, error=type(problem).__name__)
+            # A bank or a database that is away comes back; a person may have to do what one of our own errors says.
+            reason = str(problem) if isinstance(problem, BridgeError) else ""
+            _log.warning("duty not done", process=duty.name, reason=reason, error=type(problem).__name__)
 
 
 def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Signer) -> list[Duty]:

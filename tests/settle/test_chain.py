@@ -102,17 +102,18 @@ def test_a_book_on_another_chain_is_anchored_anew(embedded_ledger: Ledger, signe
     assert [one.place for one in anchors.of(embedded_ledger, [1])[1]] == ["memory:1", "memory:2"]
 
 
-def test_a_long_backlog_is_taken_in_turns(
-    embedded_ledger: Ledger, signer: Signer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One turn asks after so many roots, the oldest first, for others wait for the same thread."""
+def test_a_long_backlog_is_taken_in_turns(ledger: Ledger, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One turn asks after so many roots: first what is not there, then what still waits, the oldest first."""
     monkeypatch.setattr(chain, "_ROOTS_MAX", 2)
-    rail = MemoryChainRail(standings=dict.fromkeys((1, 2, 3), RootStanding.STANDS))
-    grow(embedded_ledger, signer, 3)
-    chain.anchor(embedded_ledger, rail)
-    assert rail.asked == [1, 2]
-    chain.anchor(embedded_ledger, rail)
-    assert rail.asked == [1, 2, 3]
+    rail = MemoryChainRail()
+    grow(ledger, signer, 3)
+    for _ in range(3):
+        chain.anchor(ledger, rail)
+    assert rail.asked == [1, 2, 3, 1, 1, 2]
+    rail.standings = dict.fromkeys((1, 2, 3), RootStanding.STANDS)
+    for _ in range(3):
+        chain.anchor(ledger, rail)
+    assert rail.asked[6:] == [1, 2, 3]
 
 
 # --- burns ----------------------------------------------------------------------------------------------
