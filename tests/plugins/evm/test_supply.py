@@ -68,6 +68,7 @@ def test_a_burn_on_the_chain_is_booked_once(place: Place, ledger: Ledger, token:
     for name, units in (("one", 40), ("two", 2)):
         governance.transact(name, coin.functions.burn(units))
     ledger.open_account(wallet("treasury:main"), BTT)
+    assert 0 < place.chain.first_block < rail.node.deep()
     begun, none = rail.burns(0)
     assert (begun, list(none)) == (rail.node.deep(), []), "not deep enough yet"
     place.mine(2)
