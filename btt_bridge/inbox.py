@@ -20,6 +20,7 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    Text,
     UniqueConstraint,
     func,
     insert,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 
 from btt_bridge.clock import Clock, SystemClock
-from btt_bridge.database import Moment, open_database, reading, writing
+from btt_bridge.database import Moment, open_database, reading, upserting, writing
 from btt_bridge.errors import KeyConflictError
 from btt_bridge.fhir import Identity
 
@@ -57,6 +58,13 @@ _told_table = Table(
     UniqueConstraint("source", "kind", "resource_id", "version"),
     Index("told_due", "due_at"),
     Index("told_patient", "patient", "kind"),
+)
+# Which document asked for a payment: the book itself knows it by a keyed digest alone.
+_asked_table = Table(
+    "asked",
+    _metadata,
+    Column("payment", String(64), primary_key=True),
+    Column("request", Text, nullable=False),
 )
 _columns = _told_table.c
 _CONSENT = "Consent"
@@ -166,6 +174,18 @@ class Inbox:
     def again(self, kept_id: int) -> None:
         """Look at a version again because a person says so."""
         self._change(kept_id, state=State.WAITING, due_at=self.clock.now(), attempts=0)
+
+    def note_request(self, payment: str, request: str) -> None:
+        """Keep which document asked for a payment, as FHIR refers to it; what was kept first stays."""
+        with writing(self._engine) as connection:
+            row = upserting(self._engine, _asked_table).values(payment=payment, request=request)
+            connection.execute(row.on_conflict_do_nothing())
+
+    def request(self, payment: str) -> str:
+        """Return the reference to the document that asked for a payment, "" where nobody noted it."""
+        query = select(_asked_table.c.request).filter_by(payment=payment)
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar() or ""
 
     def newest(self, limit: int, state: State | None = None) -> list[Kept]:
         """Return the versions that came last, newest first."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.metadata import EntryPoints, entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from btt_bridge.config import Sink
 from btt_bridge.errors import UnknownError
-from btt_bridge.records import PaymentOrder, RateObservation, Result, Statement
+from btt_bridge.records import Anchored, BatchRoot, Burn, PaymentOrder, RateObservation, Result, Statement
 
 
 class Service(Protocol):
@@ -74,6 +74,29 @@ class SettlementRail(Protocol):
 
     def acknowledge(self, name: str) -> None:
         """Note that everything in a statement is in the books."""
+
+
+@runtime_checkable
+class ChainRail(Protocol):
+    """What a rail also is where it pays on a chain: a place for roots that nobody can rewrite, and where tokens burn.
+
+    A rail that has none of these methods anchors nothing, and nothing is missing.
+    """
+
+    def place(self) -> str:
+        """Name where roots are kept, as CAIP-10 names an account; "" where this chain keeps none."""
+
+    def anchor(self, root: BatchRoot) -> Anchored:
+        """Post a root once and say how it stands: again, even after a crash or a reorganization, it is the same one.
+
+        Raises KeyConflictError where another root is there under the name of this batch.
+        """
+
+    def burns(self, after: int) -> tuple[int, Sequence[Burn]]:
+        """Return what holders of the book burned in the blocks behind one, and the last block that was looked at.
+
+        Only blocks that are deep enough to stay are looked at, and so many at once as a node answers for.
+        """
 
 
 class RateSource(Protocol):

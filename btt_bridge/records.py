@@ -553,6 +553,54 @@ class Statement:
     confirmations: tuple[Confirmation, ...]
 
 
+# --- what a chain keeps -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRoot:
+    """What is told of a sealed settlement batch: whose it is, and the root over its transfers."""
+
+    #: Public key of who sealed it, hex.
+    signer: str
+    batch: int
+    root: bytes
+    #: How many transfers are under it.
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.size < 1 or len(self.root) != 32:
+            raise ValueError("a batch has a number, transfers, and a root of 32 bytes")
+
+
+class RootStanding(StrEnum):
+    """How a root stands on a chain."""
+
+    POSTED = "posted"  # not deep enough yet to stay, or its dispute window is open
+    STANDS = "stands"
+    VOID = "void"  # undone within its window; its name is spent
+    REFUSED = "refused"  # another root is there under its name
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """How a root stands, and the transaction that posted it; "" where none did, or nobody knows which."""
+
+    standing: RootStanding
+    transaction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """Tokens that a holder of the book burned on a chain."""
+
+    #: The block that it is in.
+    block: int
+    #: Names it for ever.
+    reference: str
+    holder: str
+    amount: Amount
+
+
 # --- as JSON --------------------------------------------------------------------------------------------
 
 R = TypeVar("R")

@@ -9,7 +9,20 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from btt_bridge.records import Code, Confirmation, Measurement, PaymentOrder, RateObservation, Result, Statement
+from btt_bridge.errors import KeyConflictError
+from btt_bridge.records import (
+    Anchored,
+    BatchRoot,
+    Burn,
+    Code,
+    Confirmation,
+    Measurement,
+    PaymentOrder,
+    RateObservation,
+    Result,
+    RootStanding,
+    Statement,
+)
 
 
 @dataclass
@@ -83,6 +96,38 @@ class MemoryRail:
         """Let the other side send a statement."""
         name = f"statement-{len(self.waiting) + 1}"
         self.waiting[name] = Statement(name, confirmations)
+
+
+@dataclass
+class MemoryChainRail(MemoryRail):
+    """A rail on a chain that keeps roots as it is told to, believes every block, and dies as often as it is told to."""
+
+    where: str = "memory:1"
+    roots: dict[int, BatchRoot] = field(default_factory=dict)
+    standings: dict[int, RootStanding] = field(default_factory=dict)
+    burned: list[Burn] = field(default_factory=list)
+    #: How often it dies after it has done what it was asked for.
+    deaths_left: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def place(self) -> str:
+        return self.where
+
+    def anchor(self, root: BatchRoot) -> Anchored:
+        self.asked.append(root.batch)
+        if self.failures_left:
+            self.failures_left -= 1
+            raise OSError("the chain is down")
+        if self.roots.setdefault(root.batch, root) != root:
+            raise KeyConflictError("the chain holds another root for this batch")
+        if self.deaths_left:
+            self.deaths_left -= 1
+            raise OSError("nobody heard the answer")
+        return Anchored(self.standings.get(root.batch, RootStanding.POSTED), f"0x{root.batch:064x}")
+
+    def burns(self, after: int) -> tuple[int, Sequence[Burn]]:
+        last = max([after, *(burn.block for burn in self.burned)])
+        return last, [burn for burn in self.burned if burn.block > after]
 
 
 @dataclass

@@ -17,13 +17,16 @@ from btt_bridge import config, priority, settle
 from btt_bridge.commands import SettingsFile, files
 from btt_bridge.config import Settings
 from btt_bridge.errors import RefusedError, UnknownError
-from btt_bridge.ledger import Ledger, audit, batches
+from btt_bridge.ledger import Ledger, anchors, audit, batches
 from btt_bridge.ledger import export as books
 from btt_bridge.money import written
+from btt_bridge.records import RootStanding
 from btt_bridge.settle import token
 from btt_bridge.signing import Signer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look into the accounts.")
+
+_REFUSED_MAX = 100
 
 
 class Format(StrEnum):
@@ -35,17 +38,23 @@ class Format(StrEnum):
 
 @app.command()
 def verify(settings_file: SettingsFile = None) -> None:
-    """Recompute the whole book; exit status 1, and the first row that does not hold, where anything was changed."""
+    """Recompute the whole book, and say how it is anchored; exit status 1, and why, where anything was changed."""
     settings = config.load(settings_file)
     with _opened(settings) as ledger:
         found = audit.verify(ledger, _signer(settings).public)
+        anchored, refused = anchors.counts(ledger), anchors.standing(ledger, RootStanding.REFUSED, _REFUSED_MAX)
     typer.echo(
         f"{found.transfers} transfers, {found.accounts} accounts, {found.batches} batches; head {found.head.hex()}"
     )
     for asset, units in found.trial_balance.items():
         typer.echo(f"trial balance {asset}: {units}")
+    for (place, standing), count in anchored.items():
+        typer.echo(f"anchored at {place}: {count} batches, {standing}")
+    for one in refused:
+        typer.echo(f"batch {one.batch}: another root is anchored at {one.place}, so that this is not the book it was")
     if found.problem:
         typer.echo(found.problem)
+    if found.problem or refused:
         raise typer.Exit(1)
     typer.echo("The book holds.")
 

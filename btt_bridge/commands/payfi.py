@@ -15,6 +15,7 @@ from btt_bridge.commands import SettingsFile, files
 from btt_bridge.commands.amounts import decimal
 from btt_bridge.config import Settings
 from btt_bridge.errors import ConfigurationError, UnknownError
+from btt_bridge.inbox import Inbox
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import exactly, written
 from btt_bridge.settle import payfi
@@ -33,8 +34,11 @@ def instruct(
     """Take in the payment that a document asks for; asked again, say how it stands."""
     settings = config.load(settings_file)
     with _opened(settings) as clearing:
-        instruction = _reader(settings, clearing).read(files.json_object(file, settings.fhir.resource_bytes_max))
+        reader, document = _reader(settings, clearing), files.json_object(file, settings.fhir.resource_bytes_max)
+        instruction = reader.read(document)
         payment = clearing.instruct(instruction, _quote(settings, clearing, instruction), again=again)
+        with _inbox(settings) as inbox:
+            inbox.note_request(payment.reference, reader.request(document))
         typer.echo(f"payment {payment.reference} to {payment.payee}: {clearing.standing(instruction.key).state}")
         typer.echo(f"  gross {payment.gross}, fees {payment.fees}, net {payment.net}")
 
@@ -106,8 +110,8 @@ def documents(
 ) -> None:
     """Write the FHIR PaymentReconciliation and PaymentNotice of what was settled since the last time."""
     settings = config.load(settings_file)
-    with _opened(settings) as clearing:
-        told = payfi.documents.write(clearing, payfi.open_documents(settings), since)
+    with _opened(settings) as clearing, _inbox(settings) as inbox:
+        told = payfi.documents.write(clearing, payfi.open_documents(settings), inbox.request, since)
         typer.echo(f"Documents of {told} payouts are written.")
 
 
@@ -137,6 +141,11 @@ def _opened(settings: Settings) -> Iterator[Clearing]:
     """Yield the clearing house of a bridge's ledger."""
     with closing(Ledger(settings.ledger_url)) as ledger:
         yield payfi.open_clearing(settings, ledger)
+
+
+def _inbox(settings: Settings) -> closing[Inbox]:
+    """Return what knows which document asked for a payment, and is closed again."""
+    return closing(Inbox(settings.journal_url))
 
 
 def _reader(settings: Settings, clearing: Clearing) -> Reader:

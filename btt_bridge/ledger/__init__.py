@@ -5,7 +5,7 @@ the outbox; `audit` recomputes the book, `batches` seals it, `export` writes it 
 says which rule refused it, and nothing has changed.
 """
 
-from btt_bridge.ledger.book import Ledger, trial_balance
+from btt_bridge.ledger.book import Ledger
 from btt_bridge.ledger.moves import (
     Balance,
     Event,
@@ -39,5 +39,4 @@ __all__ = [
     "Step",
     "Transfer",
     "Void",
-    "trial_balance",
 ]

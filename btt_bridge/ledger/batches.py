@@ -15,6 +15,7 @@ from btt_bridge.errors import SignatureError, UnknownError
 from btt_bridge.ledger import merkle
 from btt_bridge.ledger.book import Ledger
 from btt_bridge.ledger.schema import batch_table, transfer_table
+from btt_bridge.records import BatchRoot
 from btt_bridge.signing import Signer, verify
 
 #: What the signature says it is over.
@@ -30,6 +31,11 @@ class Batch:
     last_transfer: int
     root: bytes
     envelope: Mapping[str, str]
+
+    @property
+    def told(self) -> BatchRoot:
+        """What anybody else is told of it."""
+        return BatchRoot(self.envelope["key"], self.id, self.root, self.last_transfer - self.first_transfer + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,14 @@ def newest(ledger: Ledger, limit: int) -> list[Batch]:
     """Return the batches that were closed last, newest first."""
     query = select(batch_table).order_by(batch_table.c.id.desc()).limit(limit)
     with reading(ledger.engine) as connection:
-        return [_batch(row) for row in connection.execute(query)]
+        return [batch(row) for row in connection.execute(query)]
 
 
 def sealed(ledger: Ledger, after: int = 0, limit: int = 1000) -> list[Batch]:
     """Return the batches after a number, oldest first."""
     query = select(batch_table).where(batch_table.c.id > after).order_by(batch_table.c.id).limit(limit)
     with reading(ledger.engine) as connection:
-        return [_batch(row) for row in connection.execute(query)]
+        return [batch(row) for row in connection.execute(query)]
 
 
 def prove(ledger: Ledger, transfer: int) -> Proof:
@@ -105,7 +111,7 @@ def prove(ledger: Ledger, transfer: int) -> Proof:
             raise UnknownError("no settlement batch holds this transfer")
         leaves = _leaves(connection, row.first_transfer, row.last_transfer)
     index = transfer - row.first_transfer
-    return Proof(_batch(row), transfer, leaves[index], tuple(merkle.path(leaves, index)))
+    return Proof(batch(row), transfer, leaves[index], tuple(merkle.path(leaves, index)))
 
 
 def check(proof: Proof, public: str) -> None:
@@ -153,5 +159,6 @@ def _leaves(connection: Connection, first: int, last: int | None) -> list[bytes]
     return list(connection.execute(query).scalars())
 
 
-def _batch(row: Row[Any]) -> Batch:
+def batch(row: Row[Any]) -> Batch:
+    """Return the batch that a row is of."""
     return Batch(row.id, row.first_transfer, row.last_transfer, row.root, json.loads(row.envelope))

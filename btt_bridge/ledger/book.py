@@ -48,6 +48,7 @@ from btt_bridge.ledger.schema import (
     posting_table,
     transfer_table,
 )
+from btt_bridge.ledger.totals import total
 from btt_bridge.log import logger
 from btt_bridge.money import Amount, Asset
 
@@ -105,26 +106,44 @@ class Ledger:
         with reading(self.engine) as connection:
             return [rows.balance(row) for row in connection.execute(rows.ACCOUNTS.order_by(account_table.c.name))]
 
+    def accounts(self, limit: int, beyond: str = "", *, back: bool = False) -> list[Balance]:
+        """Return so many accounts, by name, that follow one; or, going back, that come just before it."""
+        name = account_table.c.name
+        query = rows.ACCOUNTS.order_by(name.desc() if back else name).limit(limit)
+        if beyond:
+            query = query.where(name < beyond if back else name > beyond)
+        with reading(self.engine) as connection:
+            found = [rows.balance(row) for row in connection.execute(query)]
+        return found[::-1] if back else found
+
     def trial_balance(self) -> dict[Asset, int]:
         """Return credits less debits over all accounts of each asset: zero, or the book is broken."""
-        return trial_balance(self.balances())
+        query = (
+            select(
+                asset_table.c.code,
+                asset_table.c.scale,
+                total(account_table.c.credits_posted).label("credits"),
+                total(account_table.c.debits_posted).label("debits"),
+            )
+            .join(account_table, account_table.c.asset == asset_table.c.code)
+            .group_by(asset_table.c.code, asset_table.c.scale)
+            .order_by(asset_table.c.code)
+        )
+        with reading(self.engine) as connection:
+            return {Asset(row.code, row.scale): row.credits - row.debits for row in connection.execute(query)}
 
-    def statement(self, account: str, limit: int = 100) -> list[Line]:
-        """Return the newest lines of an account, newest first, each with the balance after it."""
+    def statement(self, account: str, limit: int = 100, beyond: int = 0, *, back: bool = False) -> list[Line]:
+        """Return lines of an account, newest first, each with the balance after it.
+
+        They are the newest, or those that follow a transfer, which are older; or, going back, those just before it.
+        """
         with reading(self.engine) as connection:
             row = rows.one_account(connection, account)
             if row is None:
                 raise UnknownAccountError(f"there is no account {account}")
-            # Each side by its own index; an OR over both would sort the account's whole history.
-            sides = [
-                select(transfer_table.c.id).where(side == row.id).order_by(transfer_table.c.id.desc()).limit(limit)
-                for side in (transfer_table.c.debit, transfer_table.c.credit)
-            ]
-            ids = sorted((found for side in sides for found in connection.execute(side).scalars()), reverse=True)[
-                :limit
-            ]
-            transfers = rows.transfers(connection, ids)
-        lines, balance = [], rows.balance(row).units
+            transfers = rows.transfers(connection, rows.touching(connection, row.id, limit, beyond, back=back))
+            newer = rows.change_since(connection, row.id, transfers[-1].id) if beyond and transfers else 0
+        lines, balance = [], rows.balance(row).units - newer
         for transfer in reversed(transfers):
             units = transfer.amount.units if transfer.kind in ("move", "post") else 0
             change = units if transfer.credit == account else -units
@@ -216,19 +235,21 @@ class Ledger:
 
     def notices(self, after: int, limit: int, types: Collection[str] = ()) -> list[Notice]:
         """Return events behind a position in the outbox, of some types or all, in the order of the book."""
-        query = (
-            select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
-            .join(posting_table, posting_table.c.id == outbox_table.c.posting)
-            .join(transfer_table, transfer_table.c.id == posting_table.c.id + posting_table.c.transfers - 1)
-            .join(account_table, account_table.c.id == outbox_table.c.account)
-            .where(outbox_table.c.posting > after)
-            .order_by(outbox_table.c.posting)
-            .limit(limit)
-        )
+        query = rows.NOTICES.where(outbox_table.c.posting > after).order_by(outbox_table.c.posting).limit(limit)
         if types:
             query = query.where(outbox_table.c.type.in_(types))
         with reading(self.engine) as connection:
             return [rows.notice(row) for row in connection.execute(query)]
+
+    def told(self, limit: int, beyond: int = 0, *, back: bool = False) -> list[Notice]:
+        """Return events, newest first: the newest, or those older than a position; or, going back, just newer."""
+        posting = outbox_table.c.posting
+        query = rows.NOTICES.order_by(posting if back else posting.desc()).limit(limit)
+        if beyond:
+            query = query.where(posting > beyond if back else posting < beyond)
+        with reading(self.engine) as connection:
+            found = [rows.notice(row) for row in connection.execute(query)]
+        return found[::-1] if back else found
 
     def position(self, sink: str) -> int:
         """Return how far a sink has been served."""
@@ -305,14 +326,6 @@ class Ledger:
     def _now(self, last: Row[Any] | None) -> datetime:
         now = self.clock.now()
         return max(now, last.at) if last else now
-
-
-def trial_balance(balances: Iterable[Balance]) -> dict[Asset, int]:
-    """Return credits less debits over all of these accounts, for each asset."""
-    sums: dict[Asset, int] = {}
-    for balance in balances:
-        sums[balance.asset] = sums.get(balance.asset, 0) + balance.units
-    return sums
 
 
 def _answer(

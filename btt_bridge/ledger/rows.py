@@ -19,6 +19,7 @@ from btt_bridge.ledger.schema import (
     posting_table,
     transfer_table,
 )
+from btt_bridge.ledger.totals import total
 from btt_bridge.money import Amount, Asset
 
 _T = TypeVar("_T")
@@ -36,6 +37,14 @@ TRANSFERS = (
     .join(asset_table, asset_table.c.code == transfer_table.c.asset)
 )
 ACCOUNTS = select(account_table, asset_table.c.scale).join(asset_table, asset_table.c.code == account_table.c.asset)
+
+NOTICES = (
+    select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
+    .join(posting_table, posting_table.c.id == outbox_table.c.posting)
+    .join(transfer_table, transfer_table.c.id == posting_table.c.id + posting_table.c.transfers - 1)
+    .join(account_table, account_table.c.id == outbox_table.c.account)
+)
+_SIDES = (transfer_table.c.debit, transfer_table.c.credit)
 
 
 def standing(connection: Connection, names: Collection[str]) -> dict[str, Standing]:
@@ -75,6 +84,27 @@ def transfers(connection: Connection, ids: Sequence[int]) -> list[Transfer]:
         for chunk in chunks(sorted(ids))
         for row in connection.execute(TRANSFERS.where(transfer_table.c.id.in_(chunk)).order_by(transfer_table.c.id))
     ]
+
+
+def touching(connection: Connection, account: int, limit: int, beyond: int, *, back: bool) -> list[int]:
+    """Return the transfers of an account that follow one, newest first; or, going back, that come just before it."""
+    number = transfer_table.c.id
+    query = select(number).order_by(number if back else number.desc()).limit(limit)
+    if beyond:
+        query = query.where(number > beyond if back else number < beyond)
+    # Each side by its own index; an OR over both would sort the account's whole history.
+    found = (found for side in _SIDES for found in connection.execute(query.where(side == account)).scalars())
+    return sorted(found, reverse=not back)[:limit]
+
+
+def change_since(connection: Connection, account: int, transfer: int) -> int:
+    """Return by how much the balance of an account has changed since a transfer."""
+    moved = (transfer_table.c.id > transfer) & transfer_table.c.kind.in_(("move", "post"))
+    debits, credits_ = (
+        connection.execute(select(total(transfer_table.c.amount)).where(moved, side == account)).scalar_one()
+        for side in _SIDES
+    )
+    return credits_ - debits
 
 
 def unresolved(connection: Connection, holds: Collection[int]) -> set[int]:

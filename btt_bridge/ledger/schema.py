@@ -254,3 +254,15 @@ batch_table = Table(
     Column("envelope", Text, nullable=False),
     Column("at", Moment, nullable=False),
 )
+
+# How the root of a batch stands where it was anchored; a note of ours, which the chain itself decides.
+anchor_table = Table(
+    "anchor",
+    metadata,
+    Column("place", String(128), primary_key=True),
+    Column("batch", ForeignKey("batch.id"), primary_key=True, autoincrement=False),
+    Column("standing", String(8), nullable=False),
+    # That of the transaction which posted it; "" where none did, or nobody knows which.
+    Column("transaction", String(128), nullable=False),
+    Column("at", Moment, nullable=False),
+)

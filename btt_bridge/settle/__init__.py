@@ -9,7 +9,8 @@ In the order of events:
   `pools` keeps what waits to be shared, `meters` counts the work;
 - the EHR has told: `clinical` asks `rewards` for points and `payfi` for payments;
 - what else the book carries: `assets` in shares, the `token`, contributors' `dividends`;
-- time passes: `upkeep` lets holds run out, seals batches, sends payments to the bank and takes old points;
+- time passes: `upkeep` lets holds run out, seals batches, sends payments to the bank and takes old points; a `chain`
+  gets the roots of the batches, and tells what was burned on it;
 - it is told: `events` are signed, `outbox` brings them out in order, `subscriptions` give each of the `sinks` its pace;
 - it is read: `bills` from the book, as `charges` in FHIR, as `dft` in HL7 v2, and as the report of `usage`.
 `dated` reads the mapping files that come into force on a day, for all of them.

@@ -99,11 +99,13 @@ class Clinical:
             return "superseded by a newer version"
         source = kept.told.source
         reader = Reader(self.clearing.directory, self.clearing.rules(), self.opaque, self.bases.get(source, source))
-        instruction = reader.read(self._body(kept))
+        body = self._body(kept)
+        instruction = reader.read(body)
         rules, payee = self.clearing.rules(), self.clearing.directory.participant(instruction.payee)
         base, target = instruction.amount.asset, rules.asset(payee.paid_in(instruction.amount.asset.code))
         quote = self.desk.quote(rules, base, target) if self.desk and target != base else None
         payment = self.clearing.instruct(instruction, quote)
+        self.inbox.note_request(payment.reference, reader.request(body))
         return f"payment {payment.reference}"
 
     # --- rewards ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the accounts do as time passes: holds and points expire, batches close, payments go out, tokens come free."""
+"""What the accounts do as time passes: holds and points expire, batches close and are anchored, payments go out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from btt_bridge import log
 from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
+from btt_bridge.errors import BridgeError
 from btt_bridge.ledger import Ledger, batches
-from btt_bridge.settle import payfi, token
+from btt_bridge.plugins import ChainRail, SettlementRail
+from btt_bridge.settle import chain, payfi, token
 from btt_bridge.settle.billing import Billing
 from btt_bridge.settle.clinical import Clinical
 from btt_bridge.settle.rewards import Rewards
@@ -25,6 +28,8 @@ _log = log.logger("settle")
 _SWEEP_SECONDS = 60.0
 #: How often it is looked for months of the token's allocations that are over.
 _RELEASE_SECONDS = 86400.0
+#: How often a chain is told of new roots and asked for burns: a block or a few later.
+_CHAIN_SECONDS = 60.0
 
 
 @dataclass
@@ -46,8 +51,9 @@ def tick(duties: Sequence[Duty], clock: Clock) -> None:
         try:
             duty.do()
         except Exception as problem:
-            # A bank or a database that is away comes back.
-            _log.warning("duty not done", process=duty.name, error=type(problem).__name__)
+            # A bank or a database that is away comes back; a person may have to do what one of our own errors says.
+            reason = str(problem) if isinstance(problem, BridgeError) else ""
+            _log.warning("duty not done", process=duty.name, reason=reason, error=type(problem).__name__)
 
 
 def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Signer) -> list[Duty]:
@@ -57,10 +63,12 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
     if every:
         found.append(Duty("batches", settings.reap_seconds, lambda: batches.close_due(ledger, signer, every)))
     if clinical.clearing is not None:
-        clearing, rail = clinical.clearing, payfi.open_rail(settings)
+        clearing, rail, inbox = clinical.clearing, payfi.open_rail(settings), clinical.inbox
         folder = payfi.open_documents(settings)
         found.append(Duty("payments", settings.payfi.run_seconds, lambda: payfi.run(clearing, rail)))
-        found.append(Duty("documents", settings.payfi.run_seconds, lambda: payfi.documents.write(clearing, folder)))
+        tell = partial(payfi.documents.write, clearing, folder, inbox.request)
+        found.append(Duty("documents", settings.payfi.run_seconds, tell))
+        found += _on_chain(settings, ledger, rail)
     if clinical.incentives is not None:
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
     if (settings.mappings_dir / "token").is_dir():
@@ -84,6 +92,22 @@ def upkeep(settings: Settings, ledger: Ledger, found: Sequence[Duty]) -> Iterato
     finally:
         stop.set()
         thread.join()
+
+
+def _on_chain(settings: Settings, ledger: Ledger, rail: SettlementRail) -> list[Duty]:
+    """Return what there is to do where the rail is on a chain: roots of the book go there, burns come from there."""
+    if not isinstance(rail, ChainRail):
+        return []
+    found = [Duty("roots", _CHAIN_SECONDS, lambda: chain.anchor(ledger, rail))]
+    if (settings.mappings_dir / "token").is_dir():
+        found.append(Duty("burns", _CHAIN_SECONDS, lambda: _book_burns(settings.mappings_dir, ledger, rail)))
+    return found
+
+
+def _book_burns(mappings_dir: Path, ledger: Ledger, rail: ChainRail) -> None:
+    """Book what was burned on the chain, where this ledger is the token's book."""
+    if (book := token.find_token(mappings_dir, ledger)) is not None:
+        chain.book_burns(book.supply, rail)
 
 
 def _release(mappings_dir: Path, ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,34 +13,62 @@ from typing import Any
 
 from btt_bridge.config import Settings
 from btt_bridge.errors import ConfigurationError
-from btt_bridge.ledger import Ledger, Line, Notice
+from btt_bridge.ledger import Balance, Ledger, Line, Notice, anchors
+from btt_bridge.ledger.anchors import Anchor
 from btt_bridge.ledger.batches import Batch, newest
 from btt_bridge.money import Asset, written
 from btt_bridge.settle import events, payfi, prices
 from btt_bridge.web.charts import Chart, history, ranges, stacks
+from btt_bridge.web.paging import Page, page
 
 #: How many events the pages look back; a page is no audit.
 _EVENTS = 5000
-_LINES = 500
 _BATCHES = 20
 _DAYS = 31
 
 
+def balances(ledger: Ledger, params: Mapping[str, str], limit: int) -> Page[Balance]:
+    """Return the accounts that an address asks for."""
+
+    def read(limit: int, cursor: str, back: bool) -> Sequence[Balance]:
+        return ledger.accounts(limit, cursor, back=back)
+
+    return page(params, "accounts", limit, read, lambda one: one.account)
+
+
+def notices(ledger: Ledger, params: Mapping[str, str], limit: int) -> Page[Notice]:
+    """Return the events that an address asks for, newest first."""
+
+    def read(limit: int, cursor: str, back: bool) -> Sequence[Notice]:
+        return ledger.told(limit, _number(cursor), back=back)
+
+    return page(params, "events", limit, read, lambda notice: notice.position)
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One account's newest lines, and its balance over them."""
+    """A page of one account's lines, newest first, and its balance over them."""
 
     account: str
-    lines: Sequence[Line]
+    lines: Page[Line]
     chart: Chart | None
 
 
-def statement(ledger: Ledger, account: str) -> Statement:
-    """Return the statement of an account that is there."""
-    lines = ledger.statement(account, _LINES)
+def statement(ledger: Ledger, account: str, params: Mapping[str, str], limit: int) -> Statement:
+    """Return the lines of an account that an address asks for; raise UnknownAccountError where there is no account."""
+
+    def read(limit: int, cursor: str, back: bool) -> Sequence[Line]:
+        return ledger.statement(account, limit, _number(cursor), back=back)
+
+    lines = page(params, "lines", limit, read, lambda line: line.transfer.id)
     asset = ledger.balance(account).asset
-    points = [(line.transfer.at, line.balance) for line in reversed(lines)]
+    points = [(line.transfer.at, line.balance) for line in reversed(lines.rows)]
     return Statement(account, lines, history(f"Balance of {account}", points, partial(_label, asset)))
+
+
+def _number(cursor: str) -> int:
+    """Return a cursor that is a number; 0, which is the beginning, for what somebody made up."""
+    return int(cursor) if re.fullmatch(r"[0-9]{1,18}", cursor) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +189,11 @@ def payments(ledger: Ledger) -> Payments:
     )
 
 
-def sealed(ledger: Ledger) -> Sequence[Batch]:
-    """Return the newest sealed settlement batches."""
-    return newest(ledger, _BATCHES)
+def sealed(ledger: Ledger) -> Sequence[tuple[Batch, Sequence[Anchor]]]:
+    """Return the newest sealed settlement batches, and where each is anchored."""
+    found = newest(ledger, _BATCHES)
+    anchored = anchors.of(ledger, [batch.id for batch in found])
+    return [(batch, anchored[batch.id]) for batch in found]
 
 
 def _told(ledger: Ledger, *types: str) -> list[Notice]:

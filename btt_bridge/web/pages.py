@@ -14,10 +14,10 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from btt_bridge import __version__, log, report, settle
 from btt_bridge.clock import Clock
 from btt_bridge.config import Settings
-from btt_bridge.errors import BridgeError, RefusedError, UnknownError
+from btt_bridge.errors import BridgeError, RefusedError, UnknownAccountError, UnknownError
 from btt_bridge.journal import Delivery, Journal, Journey
 from btt_bridge.journey import ACTIVE, State
-from btt_bridge.ledger import Ledger, Transfer, trial_balance
+from btt_bridge.ledger import Ledger, Transfer
 from btt_bridge.money import Amount, Asset, written
 from btt_bridge.records import Series
 from btt_bridge.store import Store
@@ -28,6 +28,9 @@ from btt_bridge.web.metrics import Metrics
 _log = log.logger("web")
 
 _LIMIT = 200
+_ENTRIES = 50
+#: What the addresses of the ledger's page may say.
+_PAGED = {"account", "accounts", "lines", "events"}
 #: The tiles on the first page: what people come to look for, and the states that count as it.
 _TILES: tuple[tuple[str, str, Sequence[State]], ...] = (
     ("In progress", "busy", [state for state in ACTIVE if state is not State.DELIVERED]),
@@ -164,19 +167,22 @@ class Pages:
 
     def accounts(self, request: Request) -> Response:
         """Show accounts, whether they balance, one account's statement, and what was told to the outside."""
-        balances = self.ledger.balances()
-        account = request.query_params.get("account", "")
-        if account and account not in {balance.account for balance in balances}:
-            raise HTTPException(404)
-        entries = self.ledger.latest(50)
+        params = {name: text for name, text in request.query_params.items() if name in _PAGED}
+        try:
+            account = params.get("account", "")
+            statement = accounts.statement(self.ledger, account, params, _LIMIT) if account else None
+        except UnknownAccountError:
+            raise HTTPException(404) from None
         return self._page(
             request,
             "ledger.html",
-            balances=balances,
-            trial_balance=trial_balance(balances),
-            statement=accounts.statement(self.ledger, account) if account else None,
-            entries=entries,
-            notices=self.ledger.notices(entries[-1].posting - 1, len(entries))[::-1] if entries else [],
+            balances=accounts.balances(self.ledger, params, _LIMIT),
+            # Whoever looks at an account stays on the page of the list that it is on.
+            listed=params.get("accounts", ""),
+            trial_balance=self.ledger.trial_balance(),
+            statement=statement,
+            entries=self.ledger.latest(_ENTRIES),
+            notices=accounts.notices(self.ledger, params, _LIMIT),
         )
 
     def prices(self, request: Request) -> Response:
@@ -192,6 +198,7 @@ class Pages:
             shared=accounts.shared(self.ledger),
             payments=accounts.payments(self.ledger),
             sealed=accounts.sealed(self.ledger),
+            root_standings=words.ROOT_STANDINGS,
         )
 
     # --- for machines -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from btt_bridge.journey import State
+from btt_bridge.records import RootStanding
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,13 @@ DELIVERY_STATES: Mapping[str, Word] = {
     "delivered": Word("Delivered", "good", "The destination answered 0x0000."),
     "dead": Word("Dead letter", "bad", "It will not be tried again before somebody acts."),
     "withdrawn": Word("Withdrawn", "past", "A newer revision took its place."),
+}
+
+ROOT_STANDINGS: Mapping[str, Word] = {
+    RootStanding.POSTED: Word("Posted", "busy", "It is on the chain, and can still be disputed or reorganized."),
+    RootStanding.STANDS: Word("Anchored", "good", "It stands on the chain for ever."),
+    RootStanding.VOID: Word("Void", "person", "The guardian undid it within its dispute window."),
+    RootStanding.REFUSED: Word("Refused", "bad", "Another root is there for this batch: this is not the book it was."),
 }
 
 #: Why an object is kept without being in use; no flag is an object in use.

@@ -82,6 +82,7 @@ def test_a_claim_goes_all_the_way_by_hand(run: Run, tmp_path: Path, settings_fil
     (reconciliation,) = told.glob("PaymentReconciliation-*.json")
     body = json.loads(reconciliation.read_bytes(), parse_float=Decimal)
     assert sum(one["amount"]["value"] for one in body["detail"]) == body["paymentAmount"]["value"] == Decimal("990.50")
+    assert [one["request"] for one in body["detail"]] == [{"reference": "https://ehr.example/fhir/Claim/c1"}]
     assert len(list(told.glob("PaymentNotice-*.json"))) == 1
     ledger = Ledger(config.load(settings_file).ledger_url)
     assert audit.verify(ledger).problem == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,25 @@ def test_a_claim_becomes_a_payment_once(clinical: Clinical) -> None:
     assert len({outcome for _, outcome in outcomes}) == 1
     assert outcomes[0][1].startswith("payment ")
     assert clinical.clearing is not None
-    assert [payment.gross.units for payment in clinical.clearing.on_their_way()] == [12050]
+    (payment,) = clinical.clearing.on_their_way()
+    assert payment.gross.units == 12050
+    assert clinical.inbox.request(payment.reference) == "Claim/c1"
+
+
+def test_what_a_payment_was_made_for_can_be_followed(clinical: Clinical) -> None:
+    """Told first by its notice, from a system whose address is known: the payment refers to the Claim there."""
+    notice = {
+        "resourceType": "PaymentNotice", "id": "n1", "status": "active",
+        "request": {"reference": "https://ehr.example/fhir/Claim/c1"},
+        "recipient": {"reference": "Organization/example-insurer"},
+        "payee": {"reference": "Organization/example-clinic"}, "amount": {"value": "120.50", "currency": "CNY"},
+    }  # fmt: skip
+    at_home = replace(clinical, bases={"ehr": "https://ehr.example/fhir/"})
+    assert tell(at_home, notice)[0] == tell(at_home, claim())[0]
+    assert clinical.clearing is not None
+    (payment,) = clinical.clearing.on_their_way()
+    assert clinical.inbox.request(payment.reference) == "https://ehr.example/fhir/Claim/c1"
+    assert clinical.inbox.request("another") == ""
 
 
 @pytest.mark.parametrize(

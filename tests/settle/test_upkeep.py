@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
     assert {path.name for path in (tmp_path / "payments").iterdir()} == {
         f"{kind}-{leg.order}.json" for kind in ("PaymentNotice", "PaymentReconciliation")
     }
+    told = json.loads((tmp_path / "payments" / f"PaymentReconciliation-{leg.order}.json").read_bytes())
+    assert [one["request"] for one in told["detail"]] == [{"reference": "Claim/c1"}]
 
 
 def test_tokens_are_released_in_their_own_book_and_nowhere_else(

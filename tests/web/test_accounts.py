@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from btt_bridge import settle
-from btt_bridge.ledger import Event, Move, batches
+from btt_bridge.ledger import Event, Move, anchors, batches
 from btt_bridge.money import BTT, Amount
-from btt_bridge.records import Urgency
+from btt_bridge.records import Anchored, RootStanding, Urgency
 from btt_bridge.settle import Facts, events
 from btt_bridge.signing import Signer
-from btt_bridge.web import accounts
+from btt_bridge.web import accounts, words
 from btt_bridge.web.charts import HEIGHT, WIDTH, Chart, history, ranges, stacks
 from tests.peers import browser
 from tests.web.conftest import House
@@ -91,6 +91,17 @@ def test_settlement_shows_shares_that_are_the_charges(house: House) -> None:
     assert "No batch has closed yet." in said
     (sealed,) = batches.newest(house.ledger, 5)
     assert sealed.root.hex() in page
+    assert "not anchored" in said
+
+
+@pytest.mark.parametrize("standing", RootStanding)
+def test_settlement_says_how_a_batch_is_anchored(house: House, standing: RootStanding) -> None:
+    """Where, since when, by which transaction, and in words how it stands."""
+    charge_for_days(house, 1)
+    transaction = "" if standing is RootStanding.REFUSED else f"0x{7:064x}"
+    anchors.note(house.ledger, "eip155:1:0xabc", 1, Anchored(standing, transaction))
+    said = text(house.client.get("/settlement").text)
+    assert f"{words.ROOT_STANDINGS[standing].name} {transaction or 'transaction not known'} at eip155:1:0xabc" in said
 
 
 def test_pages_without_money_say_so(house: House) -> None:

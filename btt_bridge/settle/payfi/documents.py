@@ -27,12 +27,12 @@ _STATUS = "http://terminology.hl7.org/CodeSystem/paymentstatus"
 _ORDERS = "urn:btt:payfi:order"
 _PAYMENTS = "urn:btt:payfi:payment"
 
-#: Returns the literal reference of the Claim or Invoice that a payment (by its reference in events) was made for, or
-#: "": only the caller, who keeps the key of the digests, can know it.
+#: Returns the reference of the Claim or Invoice that a payment (by its reference in events) was made for, or "": the
+#: book does not know it, and whoever took the document in does.
 Requests = Callable[[str], str]
 
 
-def write(clearing: Clearing, folder: Store, since: int | None = None) -> int:
+def write(clearing: Clearing, folder: Store, requests: Requests, since: int | None = None) -> int:
     """Write what payees are told of every leg that was settled since the last time; return of how many that were.
 
     It is read from the book, so that it does not matter who booked it. Its place moves once documents are durable: a
@@ -41,20 +41,20 @@ def write(clearing: Clearing, folder: Store, since: int | None = None) -> int:
     """
     after, told = clearing.ledger.position(POSITION) if since is None else since, 0
     while page := clearing.ledger.notices(after, _PAGE, [events.SETTLED]):
-        told += sum(_write(clearing, folder, one) for one in page)
+        told += sum(_write(clearing, folder, requests, one) for one in page)
         if since is None and not clearing.ledger.move_position(POSITION, after, page[-1].position):
             break  # somebody else does it too; theirs holds
         after = page[-1].position
     return told
 
 
-def _write(clearing: Clearing, folder: Store, told: Notice) -> bool:
+def _write(clearing: Clearing, folder: Store, requests: Requests, told: Notice) -> bool:
     """Write the documents of one leg; False where there is nothing to tell or nobody to be told."""
     standing = clearing.leg_standing(clearing.leg(told.data["order"]))
     if standing.state is not State.SETTLED:
         return False
     try:
-        resources = list(_resources(clearing, standing))
+        resources = list(_resources(clearing, standing, requests))
     except UnknownError as problem:
         _log.warning("payee not told", file=told.data["order"], reason=str(problem))
         return False
@@ -63,23 +63,22 @@ def _write(clearing: Clearing, folder: Store, told: Notice) -> bool:
     return True
 
 
-def _resources(clearing: Clearing, standing: Standing) -> Iterator[dict[str, Any]]:
+def _resources(clearing: Clearing, standing: Standing, requests: Requests) -> Iterator[dict[str, Any]]:
     leg = _settled(standing)
     payee = clearing.directory.participant(leg.payee)
     operator = clearing.directory.operator.get(leg.received.asset.code)
     if operator is None:
         raise UnknownError("nobody pays in this currency any more")
-    yield reconciliation(standing, payee, operator.holder)
+    yield reconciliation(standing, payee, operator.holder, requests)
     yield notice(standing, payee)
 
 
-def reconciliation(
-    standing: Standing, payee: Participant, issuer: str, requests: Requests = lambda payment: ""
-) -> dict[str, Any]:
+def reconciliation(standing: Standing, payee: Participant, issuer: str, requests: Requests) -> dict[str, Any]:
     """Return the PaymentReconciliation of a settled leg: one detail for each payment, and one for what was set off.
 
     Amounts are what the payee gets, after fees and conversion; they sum to `paymentAmount`, which is what arrives at
-    the payee's bank. Raises RefusedError for a leg that is not settled, for it tells of money that has not arrived.
+    the payee's bank. `detail.request` is the document that asked for the payment, where that is known. Raises
+    RefusedError for a leg that is not settled, for it tells of money that has not arrived.
     """
     leg, at = _settled(standing), moment_text(standing.at)
     details = [_detail(payment.reference, "payment", payment.net.decimal, leg, at) for payment in leg.payments]

@@ -72,6 +72,14 @@ class Reader:
             return self._notice(resource)
         raise RefusedError("a payment is asked for by a Claim, an Invoice or a PaymentNotice")
 
+    def request(self, resource: Mapping[str, Any]) -> str:
+        """Return the reference to the Claim or Invoice that is to be paid, as it can be followed from anywhere."""
+        kind, name = resource.get("resourceType", ""), resource.get("id", "")
+        if kind == "PaymentNotice":
+            kind, name = self._literal(_reference(resource, "request"))
+        base = f"{self.source.rstrip('/')}/" if self.source.startswith(("http://", "https://")) else ""
+        return f"{base}{kind}/{name}"
+
     def party(self, reference: str) -> str:
         """Return how accounts name whom a reference, as Organization/12 or Patient/7, means."""
         return self._party({"reference": {"reference": reference}}, "reference")

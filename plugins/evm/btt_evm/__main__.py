@@ -173,16 +173,15 @@ def release(folder: Folder = HERE) -> None:
 
 @app.command()
 def anchor(settings_file: SettingsFile = None, folder: Folder = HERE) -> None:
-    """Post the root of every sealed batch of the book that the chain does not hold yet."""
+    """Post the root of every sealed batch of the book that the chain does not hold, and say how all of them stand."""
     from btt_bridge.ledger import batches
-    from btt_evm.anchor import Anchor
+    from btt_bridge.settle import chain
 
-    notary, after = Anchor(_rail(folder).node), 0
-    ledger = _ledger(settings_file)
+    rail, ledger, after = _rail(folder), _ledger(settings_file), 0
     while found := batches.sealed(ledger, after):
         for batch in found:
-            sent = notary.post(batch)
-            _say(f"batch {batch.id}: {sent or notary.standing(batch)}")
+            anchored = chain.post(ledger, rail, batch)
+            _say(f"batch {batch.id}: {anchored.standing} {anchored.transaction}".rstrip())
         after = found[-1].id
 
 
@@ -208,6 +207,23 @@ def burn(settings_file: SettingsFile = None, folder: Folder = HERE) -> None:
 
 
 @app.command()
+def burns(
+    since: Annotated[int, typer.Option(min=0, help="Look at what was burned behind this block.")] = 0,
+    settings_file: SettingsFile = None,
+    folder: Folder = HERE,
+) -> None:
+    """Burn in the book, once, what holders burned on the chain; exit status 1 where some of it cannot be booked."""
+    from btt_bridge.settle import chain
+
+    refused = chain.book_burns(_token(settings_file).supply, _rail(folder), since)
+    for one in refused:
+        _say(f"{one.reference} in block {one.block}: {one.amount} of {one.holder} cannot be booked")
+    if refused:
+        raise typer.Exit(1)
+    _say("All that our holders burned on the chain is booked.")
+
+
+@app.command()
 def status(
     settings_file: SettingsFile = None,
     book: Annotated[bool, typer.Option(help="Compare with the book; without, the chain alone.")] = False,
@@ -225,7 +241,7 @@ def status(
         if not found.agrees:
             raise ConfigurationError(
                 "chain and book have burned different amounts",
-                advice="btt-evm burn follows the book; what others burned on the chain is booked by hand.",
+                advice="btt-evm burn follows the book, btt-evm burns the chain; what strangers burned is in neither.",
             )
 
 

@@ -105,7 +105,8 @@ def deploy(node: Node, table: Table, holders: Holders, window_seconds: int, fold
     Whoever signs gets the supply for a moment, and has nothing left of it at the end.
     """
     promised, steps = grants(table, holders), _Steps(node)
-    token = steps.create("Token", node.address)
+    created = steps.do("create-token", node.creation("Token", node.address))
+    token = str(created["contractAddress"])
     vesting = steps.create("Vesting", token)
     settlement = steps.create("Settlement", token, holders.governance, node.address, holders.guardian, window_seconds)
     coin, promises = node.contract("Token", token), node.contract("Vesting", vesting)
@@ -122,7 +123,8 @@ def deploy(node: Node, table: Table, holders: Holders, window_seconds: int, fold
     # What the poster pays out is brought to it first; what it may bring to its own contract needs no second door.
     steps.do("allow-settlement", coin.functions.approve(settlement, _EVER))
     settlements = {**node.chain.settlements, BTT: Settlement(settlement, BTT.scale)}
-    chain = replace(node.chain, token=token, vesting=vesting, settlements=settlements)
+    first = int(created["blockNumber"])
+    chain = replace(node.chain, token=token, vesting=vesting, settlements=settlements, first_block=first)
     save(folder, chain)
     return chain
 

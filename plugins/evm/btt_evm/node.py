@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -91,6 +92,16 @@ class Node:
         with talking():
             return max(0, self.web3.eth.block_number - self.chain.confirmations)
 
+    def blocks_at(self, timestamp: int) -> range:
+        """Return the blocks that bear a timestamp, in seconds: one, or a few on a chain that is quick."""
+        with talking():
+            numbers = range(self.web3.eth.block_number + 1)
+            bounds = (
+                cut(numbers, timestamp, key=lambda number: self.web3.eth.get_block(number)["timestamp"])
+                for cut in (bisect_left, bisect_right)
+            )
+            return range(*bounds)
+
     def read(self, call: Any, block: int | None = None) -> Any:
         """Return what a contract answers, as of a block; without one, as of the newest."""
         with talking():
@@ -106,6 +117,13 @@ class Node:
         """
         with self._locked(), talking():
             return self._transact(name, call)
+
+    def counted(self, name: str) -> str:
+        """Return the hash of what was sent from here under a name and is on the chain; "" where nothing is."""
+        kept = durable.read(self._file(name))
+        with talking():
+            receipt = self._receipt(kept) if kept else None
+        return _hash(receipt) if receipt and receipt["status"] else ""
 
     def transact_alone(self, decide: Callable[[], tuple[str, Any] | None]) -> str:
         """Send what `decide` names and calls, as `transact` does, while nothing else of this key is under way.
@@ -137,7 +155,7 @@ class Node:
             used = self.web3.eth.get_transaction_count(self.account.address, "latest")
             if receipt := self._receipt(kept):
                 if receipt["status"]:
-                    return f"0x{bytes(receipt['transactionHash']).hex()}"
+                    return _hash(receipt)
             elif used <= kept["nonce"]:
                 return str(self._again(name, kept)["hash"])
         # Counted with what waits at the node, so that several can be under way.
@@ -252,6 +270,10 @@ def _http(url: str, session: requests.Session) -> HTTPProvider:
     # Whoever calls tries again, later and knowing why; a provider that does so by itself only hides the failure.
     limits = {"timeout": _TIMEOUT_SECONDS}
     return HTTPProvider(url, request_kwargs=limits, session=session, exception_retry_configuration=None)
+
+
+def _hash(receipt: Mapping[str, Any]) -> str:
+    return f"0x{bytes(receipt['transactionHash']).hex()}"
 
 
 def _bytes(text: str) -> Any:

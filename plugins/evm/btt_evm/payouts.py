@@ -65,6 +65,22 @@ class Batch:
         return [self.leaf(payout) for payout in self.payouts]
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """How the contract knows a batch."""
+
+    root: bytes
+    size: int
+    units: int
+    settles_at: int
+    funder: str
+    voided: bool
+
+    @property
+    def there(self) -> bool:
+        return int(self.funder, 16) != 0
+
+
 def batches(chain: Chain, message: str, orders: Sequence[PaymentOrder]) -> list[Batch]:
     """Return the batches of a message, in the order in which its assets come.
 

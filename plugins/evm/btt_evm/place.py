@@ -45,6 +45,10 @@ class Chain:
     settlements: Mapping[Asset, Settlement] = field(default_factory=dict)
     #: Address by account number, for participants whose accounts are not named by their address.
     accounts: Mapping[str, str] = field(default_factory=dict)
+    #: Address by holder of the book, as treasury:main: what it burns on the chain is burned in the book.
+    wallets: Mapping[str, str] = field(default_factory=dict)
+    #: The first block in which anything of ours can be.
+    first_block: int = 0
 
     def settlement(self, asset: Asset = BTT) -> str:
         """Return the address of the contract that settles an asset; raise UnknownError where there is none."""
@@ -108,6 +112,8 @@ def save(folder: Path, chain: Chain) -> None:
             for asset, found in chain.settlements.items()
         ],
         "accounts": dict(chain.accounts),
+        "wallets": dict(chain.wallets),
+        "first_block": chain.first_block,
     }
     body |= {name: found for name, found in (("token", chain.token), ("vesting", chain.vesting)) if found}
     write(folder / FILE, yaml.safe_dump(body, sort_keys=False).encode())
@@ -122,6 +128,9 @@ def _chain(body: Mapping[str, Any], folder: Path) -> Chain:
         raise MalformedError("a token has fewer decimal places than its asset")
     if len({asset.code for asset in settlements}) != len(listed):
         raise MalformedError("an asset is settled twice")
+    wallets = {holder: address(found) for holder, found in body.get("wallets", {}).items()}
+    if len(set(wallets.values())) != len(wallets):
+        raise MalformedError("two holders have one wallet")
     return Chain(
         url=body["url"],
         chain_id=body["chain_id"],
@@ -131,4 +140,6 @@ def _chain(body: Mapping[str, Any], folder: Path) -> Chain:
         vesting=address(body["vesting"]) if "vesting" in body else "",
         settlements=settlements,
         accounts={number: address(found) for number, found in body.get("accounts", {}).items()},
+        wallets=wallets,
+        first_block=body.get("first_block", 0),
     )

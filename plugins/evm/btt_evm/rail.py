@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -12,29 +11,23 @@ from typing import Any
 
 from btt_bridge import log
 from btt_bridge.errors import DeliveryRefusedError, KeyConflictError, RefusedError
-from btt_bridge.money import Amount, Asset
-from btt_bridge.records import BankAccount, Confirmation, Outcome, PaymentOrder, Statement
-from btt_evm import durable, place
+from btt_bridge.money import BTT, Amount, Asset
+from btt_bridge.records import (
+    Anchored,
+    BankAccount,
+    BatchRoot,
+    Burn,
+    Confirmation,
+    Outcome,
+    PaymentOrder,
+    Statement,
+)
+from btt_evm import durable, place, supply
+from btt_evm.anchor import Anchor
 from btt_evm.node import Node
-from btt_evm.payouts import Batch, Payout, batches
+from btt_evm.payouts import Batch, Payout, Posted, batches
 
 _log = log.logger("settle")
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """How the contract knows a batch."""
-
-    root: bytes
-    size: int
-    units: int
-    settles_at: int
-    funder: str
-    voided: bool
-
-    @property
-    def there(self) -> bool:
-        return int(self.funder, 16) != 0
 
 
 class EvmRail:
@@ -100,6 +93,24 @@ class EvmRail:
                 self._file(message, "paid").parent.mkdir(exist_ok=True, mode=0o750)
                 path.replace(self._file(message, "paid"))
                 durable.sync(path.parent)
+
+    # --- as a chain -------------------------------------------------------------------------------------
+
+    def place(self) -> str:
+        """Name the settlement contract of BTT, which keeps the roots; "" where this chain has none."""
+        if BTT not in self.chain.settlements:
+            return ""
+        return f"eip155:{self.chain.chain_id}:{self.chain.settlement()}"
+
+    def anchor(self, root: BatchRoot) -> Anchored:
+        """Post the root of a sealed batch of the book, once, and say how it stands."""
+        return Anchor(self.node).post(root)
+
+    def burns(self, after: int) -> tuple[int, Sequence[Burn]]:
+        """Return what our holders burned in the blocks behind one, and the last block that was looked at."""
+        return supply.burns(self.node, after)
+
+    # --- what is asked of it ----------------------------------------------------------------------------
 
     def batches(self, message: str) -> list[Batch]:
         """Return the batches of a message that was submitted here; none, where none was."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from btt_bridge.errors import ConfigurationError
-from btt_bridge.ledger import Posting
 from btt_bridge.money import BTT, Amount
+from btt_bridge.records import Burn
 from btt_bridge.settle.token.supply import Supply
 from btt_evm.deploy import SUPPLY
 from btt_evm.node import Node, talking
@@ -30,22 +29,6 @@ class Comparison:
         return self.on_chain == self.in_book
 
 
-@dataclass(frozen=True, slots=True)
-class Burn:
-    """Tokens that somebody burned on the chain."""
-
-    transaction: str
-    #: Its place in the block.
-    log: int
-    account: str
-    units: int
-
-    @property
-    def reference(self) -> str:
-        """Names it in the book."""
-        return f"{self.transaction.removeprefix('0x')[:48]}-{self.log}"
-
-
 def compare(node: Node, supply: Supply) -> Comparison:
     """Compare the supplies; raise ConfigurationError where they cannot be of the same token at all."""
     total = node.read(_token(node).functions.totalSupply(), node.deep())
@@ -55,39 +38,29 @@ def compare(node: Node, supply: Supply) -> Comparison:
     return Comparison(SUPPLY - total, figures.burned)
 
 
-def burns(node: Node, since: int = 0) -> Iterator[Burn]:
-    """Yield every burn on the chain in blocks that are deep enough, oldest first."""
-    deep = node.deep()
-    for first in range(since, deep + 1, _SPAN_BLOCKS):
-        with talking():
-            found = (
-                _token(node)
-                .events.Transfer()
-                .get_logs(
-                    from_block=first,
-                    to_block=min(first + _SPAN_BLOCKS - 1, deep),
-                    argument_filters={"receiver": _NOBODY},
-                )
-            )
-        for one in found:
-            yield Burn(
-                f"0x{bytes(one['transactionHash']).hex()}",
-                one["logIndex"],
-                one["args"]["sender"],
-                one["args"]["value"],
-            )
+def burns(node: Node, after: int) -> tuple[int, list[Burn]]:
+    """Return what the holders that the chain's file names burned behind a block, and the last block looked at.
 
-
-def book(node: Node, supply: Supply, holders: Mapping[str, str], since: int = 0) -> list[Posting]:
-    """Burn in the book, once, what holders have burned on the chain; `holders` are theirs by address.
-
-    What our own key burned is left out: it followed the book.
+    What our own key burned is left out: it followed the book. So is what strangers burned: the book holds none of it.
     """
-    return [
-        supply.burn(holders[burn.account], burn.reference, Amount(burn.units, BTT))
-        for burn in burns(node, since)
-        if burn.account in holders and burn.account != node.address
-    ]
+    holders = {address: holder for holder, address in node.chain.wallets.items() if address != node.address}
+    first = max(after + 1, node.chain.first_block)
+    last = min(first + _SPAN_BLOCKS - 1, node.deep())
+    if last < first:
+        return after, []
+    with talking():
+        told = (
+            _token(node)
+            .events.Transfer()
+            .get_logs(from_block=first, to_block=last, argument_filters={"receiver": _NOBODY})
+        )
+    return last, [_burn(one, holders[sender]) for one in told if (sender := one["args"]["sender"]) in holders]
+
+
+def _burn(told: Any, holder: str) -> Burn:
+    # The transaction, and its place in the block.
+    reference = f"{bytes(told['transactionHash']).hex()[:48]}-{told['logIndex']}"
+    return Burn(told["blockNumber"], reference, holder, Amount(told["args"]["value"], BTT))
 
 
 def burn(node: Node, supply: Supply) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,9 +13,10 @@ import pytest
 from btt_bridge.errors import KeyConflictError, UnknownError
 from btt_bridge.ledger import Ledger, Move, batches
 from btt_bridge.money import CNY, Amount
+from btt_bridge.records import RootStanding
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
-from btt_evm.anchor import Anchor, Standing, name
+from btt_evm.anchor import Anchor, name
 from tests.plugins.evm.chains import MAPPINGS, Place
 
 
@@ -44,17 +46,20 @@ def grow(ledger: Ledger, signer: Signer, first: int, count: int) -> batches.Batc
 def test_every_transfer_of_an_anchored_batch_proves_on_chain(place: Place, ledger: Ledger, signer: Signer) -> None:
     """Two batches of the book, of both engines: each transfer proves in its own, before the window closes in none."""
     notary = Anchor(place.node)
+    sent = []
     for batch in (grow(ledger, signer, 0, 5), grow(ledger, signer, 5, 1)):
-        assert notary.standing(batch) is Standing.ABSENT
-        assert notary.post(batch)
-        assert notary.post(batch) == ""
+        sent.append(notary.post(batch.told))
+        assert notary.post(batch.told) == sent[-1]
     place.mine(2)
     proofs = [batches.prove(ledger, number) for number in range(1, 7)]
-    assert [notary.standing(batch) for batch in batches.sealed(ledger)] == [Standing.DISPUTABLE] * 2
+    assert [notary.post(batch.told) for batch in batches.sealed(ledger)] == sent
+    assert {one.standing for one in sent} == {RootStanding.POSTED}
     assert not any(notary.proves(proof) for proof in proofs)
     place.wait()
     place.mine(2)
-    assert [notary.standing(batch) for batch in batches.sealed(ledger)] == [Standing.STANDS] * 2
+    assert [notary.post(batch.told) for batch in batches.sealed(ledger)] == [
+        replace(one, standing=RootStanding.STANDS) for one in sent
+    ]
     assert all(notary.proves(proof) for proof in proofs)
 
 
@@ -63,7 +68,7 @@ def test_what_is_not_in_the_book_does_not_prove(place: Place, ledger: Ledger, si
     notary = Anchor(place.node)
     one, two = grow(ledger, signer, 0, 4), grow(ledger, signer, 4, 4)
     for batch in (one, two):
-        notary.post(batch)
+        notary.post(batch.told)
     place.wait()
     place.mine(2)
     good, other = batches.prove(ledger, 2), batches.prove(ledger, 3)
@@ -84,31 +89,58 @@ def test_what_is_not_in_the_book_does_not_prove(place: Place, ledger: Ledger, si
 def test_a_rewritten_book_is_found(place: Place, ledger: Ledger, signer: Signer) -> None:
     """Attack: the owner of the database and of the signing key seals another history under the same number."""
     notary, honest = Anchor(place.node), grow(ledger, signer, 0, 3)
-    notary.post(honest)
+    notary.post(honest.told)
     place.mine(2)
     rewritten = replace(honest, root=bytes(32), envelope=signer.sign(batches.KIND, {"root": "00"}))
-    assert name(rewritten) == name(honest)
-    for attempt in (notary.post, notary.standing):
+    assert name(rewritten.told) == name(honest.told)
+    for forged in (rewritten, replace(honest, last_transfer=2)):
         with pytest.raises(KeyConflictError, match="the book is not the one it was"):
-            attempt(rewritten)
+            notary.post(forged.told)
 
 
 def test_a_voided_anchor_proves_nothing(place: Place, ledger: Ledger, signer: Signer) -> None:
     """The guardian found the root wrong within the window; its name is spent."""
     notary, batch = Anchor(place.node), grow(ledger, signer, 0, 3)
-    notary.post(batch)
-    place.void(name(batch))
+    sent = notary.post(batch.told)
+    place.void(name(batch.told))
+    assert notary.post(batch.told) == sent, "not deep enough yet"
     place.wait()
     place.mine(2)
-    assert notary.standing(batch) is Standing.VOID
+    assert notary.post(batch.told) == replace(sent, standing=RootStanding.VOID)
     assert not notary.proves(batches.prove(ledger, 1))
-    assert notary.post(batch) == ""
+
+
+def test_the_transaction_is_found_whoever_posted_the_root(place: Place, ledger: Ledger, signer: Signer) -> None:
+    """The folder is lost but for its key: the chain itself says in which transaction a root was posted."""
+    place.mine(3)
+    batch = grow(ledger, signer, 0, 3)
+    sent = Anchor(place.node).post(batch.told)
+    place.mine(5)
+    shutil.rmtree(place.folder / "sent")
+    assert Anchor(place.node).post(batch.told) == sent
+    assert not (place.folder / "sent").exists(), "nothing was sent again"
+
+
+def test_a_root_that_was_reorganized_away_is_posted_by_the_same_transaction(
+    place: Place, ledger: Ledger, signer: Signer
+) -> None:
+    """Its block is undone before it was deep: the bytes that are kept go again, and one root is there in the end."""
+    notary, batch, before = (
+        Anchor(place.node),
+        grow(ledger, signer, 0, 3),
+        place.provider.ethereum_tester.take_snapshot(),
+    )
+    sent = notary.post(batch.told)
+    place.provider.ethereum_tester.revert_to_snapshot(before)
+    assert notary.post(batch.told) == sent
+    contract = place.node.contract("Settlement", place.chain.settlement())
+    assert len(contract.events.Posted().get_logs(from_block=0)) == 1
 
 
 def test_nothing_of_the_book_but_roots_is_on_the_chain(place: Place, ledger: Ledger, signer: Signer) -> None:
     """What a batch leaves there: its name, root, size, no units, and until when it can be disputed."""
     batch = grow(ledger, signer, 0, 3)
-    Anchor(place.node).post(batch)
+    Anchor(place.node).post(batch.told)
     contract = place.node.contract("Settlement", place.chain.settlement())
     (log,) = contract.events.Posted().get_logs(from_block=0)
     assert set(log["args"]) == {"batch", "root", "size", "units", "settles_at"}
@@ -120,7 +152,7 @@ def test_the_check_that_the_docs_teach_holds(place: Place, ledger: Ledger, signe
     text = (MAPPINGS.parent / "docs" / "chain.md").read_text(encoding="utf-8")
     lines = text.split("nothing else of ours:\n\n")[1].split("\n\n")[0]
     batch = grow(ledger, signer, 0, 7)
-    Anchor(place.node).post(batch)
+    Anchor(place.node).post(batch.told)
     told = hashlib.sha256(f'["btt.settlement-batch","{signer.public}",{batch.id}]'.encode()).digest()
     contract = place.node.contract("Settlement", place.chain.settlement())
     root = place.node.read(contract.functions.batches(told))[0]

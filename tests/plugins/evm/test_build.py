@@ -85,3 +85,6 @@ def test_the_bridge_finds_the_rail_by_its_name(tmp_path: Path) -> None:
     found: SettlementRail = plugins.rail("evm", str(tmp_path))
     assert isinstance(found, EvmRail)
     assert found.statements() == []
+    chain: plugins.ChainRail = found
+    assert isinstance(chain, plugins.ChainRail)
+    assert chain.place() == "", "nothing settles BTT there, so that no roots are kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from btt_bridge.settle.token.allocation import Table
 from btt_bridge.signing import Signer
 from btt_evm import __main__ as commands
 from btt_evm.node import Node
-from btt_evm.place import Chain
+from btt_evm.place import Chain, save
 from btt_evm.tester import named
 from tests.plugins.evm.chains import CHAIN_ID, MAPPINGS, Place, pass_time, payee
 
@@ -28,7 +29,7 @@ def typed(*words: Any, status: int = 0) -> str:
     """Run a command and return what it printed."""
     done = CliRunner().invoke(commands.app, [str(word) for word in words])
     assert done.exit_code == status, (done.output, done.exception)
-    return str(done.exception or done.output)
+    return done.output if isinstance(done.exception, SystemExit) else str(done.exception or done.output)
 
 
 def test_deploy_writes_down_where_everything_is(tmp_path: Path, table: Table) -> None:
@@ -86,7 +87,7 @@ def test_what_is_not_there_is_said(place: Place, tmp_path: Path) -> None:
 def test_the_book_is_anchored_proven_and_compared(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sealed batches are posted, a transfer is proven, and burns of the book are followed."""
+    """Sealed batches are posted, a transfer is proven; burns of the book are followed, those of the chain booked."""
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "data"), "mappings_dir": str(MAPPINGS)}))
     (tmp_path / "data").mkdir()
@@ -97,17 +98,23 @@ def test_the_book_is_anchored_proven_and_compared(
     token.supply.burn("investor:m-dao", "fee", Amount(70, BTT))
     batches.close(ledger, Signer.load(tmp_path / "bridge.key"))
     with_settings = ["-s", settings, "-f", place.folder]
-    assert re.search(r"batch 1: 0x[0-9a-f]{64}", typed("anchor", *with_settings))
+    assert re.search(r"batch 1: posted 0x[0-9a-f]{64}$", typed("anchor", *with_settings), re.M)
     place.fund(100)
     pass_time(place.provider, 1800)
     place.mine(2)
-    assert "batch 1: stands" in typed("anchor", *with_settings)
+    assert re.search(r"batch 1: stands 0x[0-9a-f]{64}$", typed("anchor", *with_settings), re.M)
     assert "transfer 3 is in batch 1" in typed("prove", 3, *with_settings)
     assert "different amounts" in typed("status", "--book", *with_settings, status=1)
     assert typed("burn", *with_settings).startswith("0x")
     place.mine(2)
     assert "burned in the book   0.000000000000000070 BTT" in typed("status", "--book", *with_settings)
     assert "as much as the book" in typed("burn", *with_settings)
+    save(place.folder, replace(place.chain, wallets={"treasury:main": place.governance.address}))
+    coin = place.governance.contract("Token", place.chain.token)
+    place.governance.transact("one", coin.functions.burn(5))
+    place.mine(2)
+    assert "0.000000000000000005 BTT of treasury:main cannot be booked" in typed("burns", *with_settings, status=1)
+    assert "is booked" in typed("burns", "--since", place.node.deep(), *with_settings)
     ledger.close()
 
 

@@ -144,6 +144,8 @@ def test_the_folder_of_a_chain_is_read_as_it_was_written(tmp_path: Path) -> None
         payee(2),
         {BTT: Settlement(payee(3), 18), CNY: Settlement(payee(4), 6)},
         {"3001": payee(5)},
+        {"treasury:main": payee(6)},
+        17,
     )
     for one in (chain, replace(chain, key=Path("/elsewhere/poster.key"), token="", vesting="", settlements={})):
         places.save(tmp_path, one)
@@ -171,8 +173,10 @@ def _cny(units: int) -> Any:
         ({"settlements": [{"asset": "CNY", "scale": 2, "address": payee(1), "decimals": 1}]}, "fewer decimal places"),
         ({"settlements": [{"asset": "CNY", "scale": n, "address": payee(n), "decimals": 6} for n in (1, 2)]}, "twice"),
         ({"confirmation": 3}, "confirmation"),
+        ({"wallets": {"treasury": payee(1)}}, "wallets"),
+        ({"wallets": {"treasury:main": payee(1), "node:n1": payee(1).lower()}}, "two holders have one wallet"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_a_folder_that_says_something_wrong_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     """Each slip is an error of the file, before anything is asked of a node."""

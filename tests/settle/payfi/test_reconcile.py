@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import pytest
 import structlog
+from fhir.resources.R4B.paymentnotice import PaymentNotice
+from fhir.resources.R4B.paymentreconciliation import PaymentReconciliation
 
 from btt_bridge import fhir, log
 from btt_bridge.config import Settings
@@ -245,6 +247,11 @@ def test_a_bridge_opens_its_clearing_house_from_its_mappings(tmp_path: Path) -> 
 # --- FHIR -----------------------------------------------------------------------------------------------
 
 
+def nothing(_payment: str) -> str:
+    """Nobody noted which document asked for a payment."""
+    return ""
+
+
 def settled(clearing: Clearing) -> Any:
     """A leg of two payments, partly set off, settled."""
     clearing.instruct(payment("Claim/1", 1010))
@@ -274,7 +281,7 @@ def test_the_details_of_a_reconciliation_sum_to_its_amount(embedded: Clearing) -
         assert resource[name], name
     assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", resource["paymentDate"])
     assert {detail["payee"]["reference"] for detail in resource["detail"]} == {"Organization/east"}
-    assert "request" not in documents.reconciliation(standing, east, "Operator")["detail"][0]
+    assert "request" not in documents.reconciliation(standing, east, "Operator", nothing)["detail"][0]
 
 
 def test_a_notice_points_to_its_reconciliation(embedded: Clearing) -> None:
@@ -282,7 +289,7 @@ def test_a_notice_points_to_its_reconciliation(embedded: Clearing) -> None:
     standing = settled(embedded)
     east = embedded.directory.participant("party:east")
     resource = documents.notice(standing, east)
-    reconciliation = documents.reconciliation(standing, east, "Operator")
+    reconciliation = documents.reconciliation(standing, east, "Operator", nothing)
     assert resource["payment"] == {"reference": f"PaymentReconciliation/{reconciliation['id']}"}
     assert resource["amount"] == reconciliation["paymentAmount"]
     assert resource["paymentStatus"]["coding"][0]["code"] == "paid"
@@ -302,15 +309,15 @@ def test_documents_are_written_from_the_book_whoever_booked_it(clearing: Clearin
     rail.say(said(west))
     run(clearing, rail)
     assert rail.waiting == {}
-    assert documents.write(clearing, folder) == 2
-    assert documents.write(clearing, folder) == 0
+    assert documents.write(clearing, folder, nothing) == 2
+    assert documents.write(clearing, folder, nothing) == 0
     names = {f"{kind}-{leg.order}.json" for kind in ("PaymentReconciliation", "PaymentNotice") for leg in batch.legs}
     written = {path.name: path.read_bytes() for path in (tmp_path / "told").iterdir()}
     assert written.keys() == names
     body = json.loads(written[f"PaymentReconciliation-{east.order}.json"], parse_float=Decimal)
     assert body["paymentAmount"]["value"] == sum(one["amount"]["value"] for one in body["detail"]) == 0
     (tmp_path / "told" / f"PaymentNotice-{west.order}.json").unlink()
-    assert documents.write(clearing, folder, since=0) == 2
+    assert documents.write(clearing, folder, nothing, since=0) == 2
     assert {path.name: path.read_bytes() for path in (tmp_path / "told").iterdir()} == written
 
 
@@ -327,16 +334,34 @@ def test_who_left_and_what_came_back_is_not_told_of(embedded: Clearing, tmp_path
     embedded.confirm(said(west, Outcome.RETURNED, "AC04"))
     (tmp_path / "full").write_text("no folder")
     with pytest.raises(OSError):  # noqa: PT011 - which one is the system's affair
-        documents.write(embedded, Store(str(tmp_path / "full")))
-    assert documents.write(without(embedded, "berlin"), Store(str(tmp_path / "told"))) == 1
+        documents.write(embedded, Store(str(tmp_path / "full")), nothing)
+    assert documents.write(without(embedded, "berlin"), Store(str(tmp_path / "told")), nothing) == 1
     assert {path.name.partition("-")[2] for path in (tmp_path / "told").iterdir()} == {f"{east.order}.json"}
+
+
+def test_what_is_written_is_what_fhir_asks_for(embedded: Clearing, tmp_path: Path) -> None:
+    """Both documents of each leg are valid R4B, with a request for what is known and without; nothing else is new."""
+    settled(embedded)
+    batch = embedded.batch(1)
+    embedded.confirm(said(batch.legs[1]))
+    known = f"https://ehr.example/fhir/Claim/{'c' * 64}"
+    first = batch.legs[0].payments[0].reference
+    told = documents.write(embedded, Store(str(tmp_path)), lambda payment: known if payment == first else "")
+    assert told == len(batch.legs) == 2
+    requests = []
+    for path in tmp_path.glob("PaymentReconciliation-*.json"):
+        requests += [one.request for one in PaymentReconciliation.model_validate_json(path.read_bytes()).detail]
+    for path in tmp_path.glob("PaymentNotice-*.json"):
+        assert PaymentNotice.model_validate_json(path.read_bytes()).paymentStatus.coding[0].code == "paid"
+    assert [one.reference for one in requests if one is not None] == [known]
+    assert len(requests) == 4, "two payments and what was set off to East, one payment to West"
 
 
 def test_amounts_keep_their_digits_in_json(embedded: Clearing) -> None:
     """27.37 and -3.00 as numbers, with both decimals; everything else as it was."""
     standing = settled(embedded)
     east = embedded.directory.participant("party:east")
-    resource = documents.reconciliation(standing, east, 'Operator "1"')
+    resource = documents.reconciliation(standing, east, 'Operator "1"', nothing)
     written = fhir.write(resource).decode()
     assert '"value": -3.00,' in written
     assert json.loads(written, parse_float=Decimal) == resource
@@ -352,6 +377,6 @@ def test_nothing_is_told_of_money_that_has_not_arrived(embedded: Clearing) -> No
     returned = embedded.confirm(said(standing.leg, Outcome.RETURNED))
     for one in (standing, returned):
         with pytest.raises(RefusedError):
-            documents.reconciliation(one, east, "Operator")
+            documents.reconciliation(one, east, "Operator", nothing)
         with pytest.raises(RefusedError):
             documents.notice(one, east)
