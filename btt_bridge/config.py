@@ -152,7 +152,9 @@ class Dispatch(Section):
     )
     timeout_seconds: float = Field(default=30, gt=0, le=300, description="Time limit of one request to the exchange.")
     attestation_path: Path | None = Field(
-        default=None, description="File with the newest `btt-bridge ledger attest` of our stake; read for each offer."
+        default=None,
+        description="File with the newest attestation of our stake, read for each offer; by default where the keeper "
+        "of the token's book leaves it on this machine.",
     )
 
 
@@ -286,6 +288,11 @@ class Settle(Section):
     sinks: tuple[Sink, ...] = Field(default=(), description="Who else is told of events, each at its own pace.")
     batch_seconds: float = Field(
         default=3600, ge=0, le=86400, description="Time between two signed settlement batches; 0 closes none by itself."
+    )
+    attestations_dir: str = Field(
+        default="",
+        description="Folder for attestations of stakes, a file for each bridge, where the ledger is the token's book; "
+        "under the data folder by default.",
     )
     time_zone: str = Field(
         default="UTC",
@@ -470,6 +477,10 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """Where accepted objects lie; always a local disk, for fsync means nothing elsewhere."""
         return self.data_dir.absolute() / "spool"
+
+    @property
+    def attestations_dir(self) -> Path:
+        return Path(self.under_data(self.settle.attestations_dir, "attestations"))
 
     @property
     def keys_dir(self) -> Path:

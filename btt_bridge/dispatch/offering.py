@@ -100,7 +100,8 @@ class Dispatcher:
             bridge_id=settings.dispatch.bridge_id,
             nodes=settings.dispatch.nodes,
             result_bytes_max=settings.exchange.result_bytes_max,
-            attestation_path=settings.dispatch.attestation_path,
+            attestation_path=settings.dispatch.attestation_path
+            or settings.attestations_dir / f"{settings.dispatch.bridge_id}.json",
         )
 
     def keep(self, key: bytes) -> str:
