@@ -26,9 +26,10 @@ def urgency_within(connection: Connection, limits: Limits, offer: Offer, now: da
 
     To be called in the transaction that writes the offer. A bridge has room for so many offers of an urgency within the
     window, and for a share of its results that were accepted there: opening routine offers and withdrawing them gains
-    nothing. What the hospital's own node does counts neither way.
+    nothing. What the hospital's own node does counts neither way, and a bridge that is alone has no quota.
     """
-    if offer.urgency not in _RATIONED or offer.tier is Tier.HOSPITAL:
+    alone = len({row.bridge_id for row in limits.bridges}) < 2
+    if alone or offer.urgency not in _RATIONED or offer.tier is Tier.HOSPITAL:
         return offer.urgency
     if connection.dialect.name == "postgresql":
         # Two offers of one bridge at once would both find the last place free. SQLite has one writer at a time anyway.

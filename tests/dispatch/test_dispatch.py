@@ -135,7 +135,7 @@ class Pit:
     def __init__(self, folder: Path, database_url: str = "", *, shared: bool = False, **limits: Any) -> None:
         self.nodes = [FakeNode(Tier.CONTRACTED), FakeNode(Tier.PUBLIC)]
         self.shared = shared
-        keys = {"hospital": Signer.load(folder / "bridge" / "bridge.key")}
+        keys = {"hospital": Signer.load(folder / "bridge" / "bridge.key"), "other": new_signer()}
         self.settings = settings_for(folder / "exchange", keys, self.nodes, database_url=database_url, **limits)
         self.node_shelf = Shelf(self.settings.parcels_url if shared else str(folder / "node"))
         own = Shelf(self.settings.parcels_url if shared else str(folder / "bridge" / "shelf"))

@@ -11,12 +11,19 @@ import pytest
 
 from btt_bridge.config import BridgeKey, Exchange
 from btt_bridge.records import Offer, Tier, Urgency, to_body
-from tests.exchange.pool_parts import FakeNode
+from tests.exchange.pool_parts import FakeNode, new_signer
 from tests.exchange.test_market import BRIDGE, LIMITS, Pit
 
 STAT, URGENT, ROUTINE = Urgency
 #: Room for one of each and no share, but as a test says.
-NONE = {"stat_free": 1, "stat_percent": 0, "urgent_free": 1, "urgent_percent": 0, "leases_per_node_max": 10}
+SMALL = {"stat_free": 1, "stat_percent": 0, "urgent_free": 1, "urgent_percent": 0, "leases_per_node_max": 10}
+
+
+def row(bridge_id: str, quota_percent: int = 100) -> BridgeKey:
+    return BridgeKey(bridge_id=bridge_id, public_key=new_signer().public, quota_percent=quota_percent)
+
+
+SEVERAL = [row("hospital"), row("other"), row("honest")]
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def pit_with(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Pit]]:
     pits = []
 
     def make(**quota: Any) -> Pit:
-        limits = Exchange(**{**LIMITS.model_dump(), **NONE, **quota})
+        limits = Exchange(**{**LIMITS.model_dump(), **SMALL, "bridges": SEVERAL, **quota})
         pits.append(Pit(database_url, tmp_path, limits))
         return pits[-1]
 
@@ -90,13 +97,15 @@ def test_a_quota_grows_with_accepted_results_and_not_with_offers(pit_with: Calla
 
 def test_an_emergency_hospital_has_the_quota_that_its_operator_gives_it(pit_with: Callable[..., Pit]) -> None:
     """Three times what others have; of two rows, during a change of keys, the better one counts."""
-    rows = [
-        BridgeKey(bridge_id="hospital", public_key=f"{n:064x}", quota_percent=percent)
-        for n, percent in ((1, 100), (2, 300))
-    ]
-    pit = pit_with(bridges=rows, urgent_free=0)
+    pit = pit_with(bridges=[*SEVERAL, row("hospital", 300)], urgent_free=0)
     assert [offered(pit, STAT) for _ in range(4)] == [STAT, STAT, STAT, ROUTINE]
     assert [offered(pit, STAT, bridge_id="other") for _ in range(2)] == [STAT, ROUTINE]
+
+
+def test_a_bridge_that_is_alone_leaves_room_for_nobody(pit_with: Callable[..., Pit]) -> None:
+    """An exchange that knows one hospital has nobody to protect from it."""
+    pit = pit_with(bridges=[row("hospital"), row("hospital")])
+    assert [offered(pit, STAT) for _ in range(4)] == [STAT] * 4
 
 
 def test_the_window_slides(pit_with: Callable[..., Pit]) -> None:
