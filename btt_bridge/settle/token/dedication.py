@@ -21,8 +21,9 @@ from btt_bridge.signing import Signer
 
 _BRIDGE = re.compile(r"[a-z0-9-]{1,40}")
 _ACCOUNTS = "quota:dedications:"
-# Less than the day that an exchange believes in, for its clock may be behind ours.
 _VALID = timedelta(hours=12)
+# Less than the day that lies between two bridges, and that an exchange believes in: clocks differ, and writers dawdle.
+_VALID_MAX = priority.VALID_MAX - timedelta(hours=1)
 _TRIES = 8
 
 
@@ -84,9 +85,7 @@ class Dedications:
             )
         if found.since > now:
             raise RefusedError(f"these stakes count for {found.bridge_id} from {found.since:%Y-%m-%d %H:%M} UTC on")
-        return priority.attest(
-            signer, found.bridge_id, self.stakes.priority(holder), now + min(valid, priority.VALID_MAX)
-        )
+        return priority.attest(signer, found.bridge_id, self.stakes.priority(holder), now + min(valid, _VALID_MAX))
 
     def renew(self, signer: Signer, folder: Path) -> None:
         """Leave in a folder what stakes give their bridges now: a file for each, of the best of its holders."""
