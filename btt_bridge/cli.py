@@ -106,7 +106,7 @@ def trace(accession_or_uid: str, settings_file: SettingsFile = None) -> None:
             why = f"  {step.reason}" if step.reason else ""
             _say(f"  {step.at:%Y-%m-%d %H:%M:%S}  {step.event:<14} → {step.to_state:<12} {step.seconds:7.3f} s{why}")
         for name, fact in journey.facts.items():
-            if name in ("complete", "assign", "offer", "receipt", "charge"):
+            if name in ("complete", "assign", "placement", "receipt", "charge"):
                 _say(f"  {name}: {json.dumps(fact, default=str)}")
         for delivery in journal.deliveries(journey.id):
             note = f": {delivery.error}. {delivery.advice}" if delivery.error else ""

@@ -118,6 +118,12 @@ class BridgeKey(Section):
 
     bridge_id: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="What its offers call it.")
     public_key: str = Field(pattern=r"^[0-9a-f]{64}$", description="Its Ed25519 key, hex.")
+    quota_percent: int = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="Its quotas on urgent work, of what settings give each; more for an emergency hospital.",
+    )
     valid_until: AwareDatetime | None = Field(default=None, description="Moment after which this key is refused.")
 
 
@@ -146,7 +152,9 @@ class Dispatch(Section):
     )
     timeout_seconds: float = Field(default=30, gt=0, le=300, description="Time limit of one request to the exchange.")
     attestation_path: Path | None = Field(
-        default=None, description="File with the newest `btt-bridge ledger attest` of our stake; read for each offer."
+        default=None,
+        description="File with the newest attestation of our stake, read for each offer; by default where the keeper "
+        "of the token's book leaves it on this machine.",
     )
 
 
@@ -175,6 +183,20 @@ class Exchange(Section):
     priority_offers_max: int = Field(
         default=16, ge=0, description="Open offers of one bridge that may have a head start."
     )
+    quota_seconds: float = Field(
+        default=86400, ge=60, le=30 * 86400, description="Sliding window of the quotas on stat and urgent offers."
+    )
+    stat_free: int = Field(
+        default=10, ge=0, description="Offers that the pool places as stat for a bridge within the window in any case."
+    )
+    stat_percent: int = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="More of them, as a share of the bridge's results that the pool delivered.",
+    )
+    urgent_free: int = Field(default=20, ge=0, description="The same as `stat_free`, for offers placed as urgent.")
+    urgent_percent: int = Field(default=40, ge=0, le=100, description="The same as `stat_percent`, for urgent.")
     offers_per_bridge_max: int = Field(default=10_000, ge=1, description="Offers of one bridge that may be open.")
     leases_per_node_max: int = Field(default=4, ge=1, le=1000, description="Leases one node may hold at once.")
     ban_seconds: float = Field(
@@ -266,6 +288,11 @@ class Settle(Section):
     sinks: tuple[Sink, ...] = Field(default=(), description="Who else is told of events, each at its own pace.")
     batch_seconds: float = Field(
         default=3600, ge=0, le=86400, description="Time between two signed settlement batches; 0 closes none by itself."
+    )
+    attestations_dir: str = Field(
+        default="",
+        description="Folder for attestations of stakes, a file for each bridge, where the ledger is the token's book; "
+        "under the data folder by default.",
     )
     time_zone: str = Field(
         default="UTC",
@@ -450,6 +477,10 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """Where accepted objects lie; always a local disk, for fsync means nothing elsewhere."""
         return self.data_dir.absolute() / "spool"
+
+    @property
+    def attestations_dir(self) -> Path:
+        return Path(self.under_data(self.settle.attestations_dir, "attestations"))
 
     @property
     def keys_dir(self) -> Path:

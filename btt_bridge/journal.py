@@ -582,6 +582,11 @@ class Journal:
                 )
             }
 
+    def happened(self, event: Event) -> int:
+        """Return how often something has happened to a study."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(func.count()).where(step_table.c.event == event)).scalar_one()
+
     # --- outbox -----------------------------------------------------------------------------------------
 
     def enqueue(self, journey_id: int, destinations: Sequence[str], documents: Sequence[tuple[str, Document]]) -> None:

@@ -36,6 +36,7 @@ class Event(StrEnum):
     UNMATCHED = "unmatched"
     STRIPPED = "stripped"
     OFFERED = "offered"
+    DEMOTED = "demoted"
     COMPUTED = "computed"
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -58,6 +59,8 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.COMPLETE, Event.UNMATCHED): State.UNROUTED,
     (State.ASSIGNED, Event.STRIPPED): State.STRIPPED,
     (State.STRIPPED, Event.OFFERED): State.OFFERED,
+    # Beyond the exchange's quota on urgent work it stays on offer, ranked lower and for a lower price.
+    (State.OFFERED, Event.DEMOTED): State.OFFERED,
     (State.OFFERED, Event.COMPUTED): State.COMPUTED,
     (State.COMPUTED, Event.ACCEPTED): State.JUDGED,
     # A refused result is a new attempt elsewhere: the same parcel, still on offer.

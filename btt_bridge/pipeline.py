@@ -295,15 +295,21 @@ class Pipeline:
         charge = self._quote(route, parcel)
         offering = self._offering(journey, route, parcel, charge)
         tools.billing.hold(self._study_key(journey), route.service, charge, offering.offer.deadline)
-        tools.dispatcher.offer(offering)
+        placed = tools.dispatcher.offer(offering)
         study = tools.journal.study(journey.id)
         # The node takes seconds; what the report needs of the originals is read meanwhile.
         self._read_ahead(journey, study, route)
-        facts = {"charge": _charge_facts(charge), "bill": self._study_key(journey)}
+        facts = {
+            "charge": _charge_facts(charge),
+            "bill": self._study_key(journey),
+            "placement": placed.to_facts(),
+        }
         return _Outcome(Event.OFFERED, f"at most {charge.amount}", facts)
 
     def _exchange(self, journey: Journey) -> _Outcome | datetime:
         tools, offering, answer = self.tools, _offering(journey), journey.facts.get("answer")
+        if (demoted := self._demoted(journey)) is not None:
+            return demoted
         if answer and answer["offer_id"] == offering.offer.offer_id:
             if answer["kind"] != "computed":
                 raise OfferExpiredError(f"the exchange says {answer['kind']}: {answer['body'].get('reason', '')}")
@@ -312,7 +318,7 @@ class Pipeline:
             standing = tools.dispatcher.standing(offering.offer.offer_id)
         except UnknownError:
             # An exchange that has lost its memory, or another one in its place: the offer is as good there.
-            tools.dispatcher.offer(offering)
+            tools.journal.note(journey.id, {"placement": tools.dispatcher.offer(offering).to_facts()})
             return tools.clock.now() + timedelta(seconds=_ASK_SECONDS)
         if standing["state"] in ("failed", "expired", "withdrawn"):
             raise OfferExpiredError(f"the exchange says {standing['state']}: {standing.get('reason', '')}")
@@ -323,6 +329,19 @@ class Pipeline:
         if standing["state"] == "open" and waited >= fallback and narrowable:
             tools.dispatcher.keep_local(offering.offer.offer_id)
         return tools.clock.now() + timedelta(seconds=_ASK_SECONDS)
+
+    def _demoted(self, journey: Journey) -> _Outcome | None:
+        """Hold less for an offer that the exchange ranks as less urgent than it asks: what it gets is what it costs."""
+        charge = _charge(journey.facts["charge"])
+        placed = Urgency(journey.facts.get("placement", {}).get("urgency", charge.urgency))
+        if placed.rank <= charge.urgency.rank:
+            return None
+        charge = self.tools.billing.requote(charge, placed)
+        deadline = _offering(journey).offer.deadline
+        self.tools.billing.hold(self._study_key(journey), _route(journey).service, charge, deadline)
+        reason = f"beyond the exchange's quota: placed as {placed}, at most {charge.amount}"
+        _log.warning("placed as less urgent than it asks", journey=journey.id, reason=reason)
+        return _Outcome(Event.DEMOTED, reason, {"charge": _charge_facts(charge)})
 
     def _judge(self, journey: Journey) -> _Outcome:
         offer_id = _offering(journey).offer.offer_id

@@ -28,6 +28,11 @@ class Urgency(StrEnum):
     URGENT = "urgent"
     ROUTINE = "routine"
 
+    @property
+    def rank(self) -> int:
+        """0 for what goes first."""
+        return list(Urgency).index(self)
+
 
 class Tier(StrEnum):
     """Where a parcel may be opened. Placement fails closed: a node of a farther tier never gets it."""
@@ -277,6 +282,23 @@ class Offer:
 
     def __post_init__(self) -> None:
         _aware(self.deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How urgent an exchange ranks an offer, signed by the exchange: as it asked or, beyond the quota, as less."""
+
+    offer_id: str
+    bridge_id: str
+    asked: Urgency
+    #: What the node is paid for.
+    urgency: Urgency
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _aware(self.at)
+        if self.urgency.rank < self.asked.rank:
+            raise ValueError("no offer is placed as more urgent than it asks")
 
 
 @dataclass(frozen=True, slots=True)

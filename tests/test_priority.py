@@ -30,11 +30,12 @@ def test_a_stake_in_the_ledger_becomes_the_priority_that_an_offer_carries(tmp_pa
         ledger.open_account(name, BTT)
         ledger.post_all("t", "gift", [Move("wallet:investor:bithive:btt", name, Amount(10**21, BTT), "gift")])
         token.stakes.stake("hospital:main", "s1", 10**21, "none")
+        token.dedications.dedicate("hospital:main", "main")
     file, path = tmp_path / "bridge.yaml", tmp_path / "priority.json"
     file.write_text(f"data_dir: {tmp_path}\nmappings_dir: {ROOT / 'mappings'}\n")
     settings = Settings(data_dir=tmp_path, dispatch=Dispatch(attestation_path=path))
     assert _offered(settings) == ""
-    done = CliRunner().invoke(cli.app, ["ledger", "attest", "hospital:main", "main", "-s", str(file)])
+    done = CliRunner().invoke(cli.app, ["ledger", "attest", "hospital:main", "-s", str(file)])
     path.write_text(done.output)
     key, now = Signer.load(settings.keys_dir / "bridge.key").public, datetime.now(UTC)
     assert priority.read(_offered(settings), [key], "main", now) == 2

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from btt_bridge import config, priority, settle
+from btt_bridge import config, settle
 from btt_bridge.commands import SettingsFile, files
 from btt_bridge.config import Settings
 from btt_bridge.errors import RefusedError, UnknownError
@@ -124,17 +124,18 @@ def check_proof(
 @app.command()
 def attest(
     holder: Annotated[str, typer.Argument(help="Who has staked, as hospital:main.")],
-    bridge_id: Annotated[str, typer.Argument(help="The bridge that offers in its name.")],
     # Less than the day that an exchange believes in, for its clock may be behind ours.
     hours: Annotated[int, typer.Option(min=1, max=23, help="How long it is good for.")] = 12,
     settings_file: SettingsFile = None,
 ) -> None:
-    """Print, signed, which priority a holder's stake gives a bridge at an exchange that knows our key."""
+    """Print, signed, which priority a holder's stakes give its bridge at an exchange that knows our key.
+
+    The worker that keeps the token's book does so by itself, into `settle.attestations_dir`.
+    """
     settings = config.load(settings_file)
     with _opened(settings) as ledger:
-        found = token.open_stakes(settings.mappings_dir, ledger).priority(holder)
-        expires_at = ledger.clock.now() + timedelta(hours=hours)
-    typer.echo(priority.attest(_signer(settings), bridge_id, found, expires_at))
+        dedications = token.book_of(settings.mappings_dir, ledger).dedications
+        typer.echo(dedications.attest(holder, _signer(settings), timedelta(hours=hours)))
 
 
 @app.command()

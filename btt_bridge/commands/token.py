@@ -12,11 +12,11 @@ from btt_bridge import config
 from btt_bridge.commands import SettingsFile
 from btt_bridge.commands.amounts import decimal
 from btt_bridge.config import Settings
-from btt_bridge.errors import ConfigurationError, LedgerError, RefusedError
+from btt_bridge.errors import LedgerError, RefusedError
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import BTT, exactly, written
 from btt_bridge.settle import bills, dividends
-from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, Token, find_token, open_token
+from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, Token, book_of, open_token
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,6 +88,18 @@ def unstake(holder: str, number: int, settings_file: SettingsFile = None) -> Non
 
 
 @app.command()
+def dedicate(
+    holder: str,
+    bridge_id: Annotated[str, typer.Argument(help="The bridge that offers in its name.")],
+    settings_file: SettingsFile = None,
+) -> None:
+    """Say which bridge a holder's stakes count for at an exchange; in place of another one, a day later."""
+    with _opened(config.load(settings_file)) as token:
+        made = token.dedications.dedicate(holder, bridge_id)
+        typer.echo(f"The stakes of {holder} count for {made.bridge_id} from {made.since:%Y-%m-%d %H:%M} UTC on.")
+
+
+@app.command()
 def stakes(holder: str, settings_file: SettingsFile = None) -> None:
     """Print a holder's stakes, and what they are worth at the exchange and on the bill."""
     with _opened(config.load(settings_file)) as token:
@@ -96,6 +108,8 @@ def stakes(holder: str, settings_file: SettingsFile = None) -> None:
             typer.echo(f"{one.number:>4}  {written(one.units, BTT):>32}  {one.lock.name:<10} {state}")
         discount = token.stakes.discount_percent(holder)
         typer.echo(f"priority {token.stakes.priority(holder)}, discount {discount} %")
+        if (found := token.dedications.of(holder)) is not None:
+            typer.echo(f"for the bridge {found.bridge_id} from {found.since:%Y-%m-%d %H:%M} UTC on")
 
 
 @app.command()
@@ -167,13 +181,7 @@ def reward(referred: Referred, settings_file: SettingsFile = None) -> None:
 def _opened(settings: Settings) -> Iterator[Token]:
     """Yield the token of the ledger that is its book."""
     with closing(Ledger(settings.ledger_url)) as ledger:
-        token = find_token(settings.mappings_dir, ledger)
-        if token is None:
-            raise ConfigurationError(
-                "this ledger is not the token's book: no supply was made in it",
-                advice="Ask the operator's; `btt-bridge token mint` makes the supply, once for all hospitals.",
-            )
-        yield token
+        yield book_of(settings.mappings_dir, ledger)
 
 
 def _hospital(holder: str) -> str:

@@ -7,8 +7,8 @@ and a receipt, for `judge`. An exchange that cannot be reached is PoolUnreachabl
 """
 
 from btt_bridge.dispatch.custody import Custody
-from btt_bridge.dispatch.offering import Dispatcher, Offering
+from btt_bridge.dispatch.offering import Dispatcher, Offering, Placed
 from btt_bridge.dispatch.sealing import Sealed, Sealing
 from btt_bridge.dispatch.watch import Change, Watch
 
-__all__ = ["Change", "Custody", "Dispatcher", "Offering", "Sealed", "Sealing", "Watch"]
+__all__ = ["Change", "Custody", "Dispatcher", "Offering", "Placed", "Sealed", "Sealing", "Watch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from btt_bridge import parcel, priority
+from btt_bridge import log, parcel, priority
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.config import NodeKey, Settings
 from btt_bridge.dispatch.custody import Custody
-from btt_bridge.errors import PeerRefusedError, PoolUnreachableError, SignatureError, UnknownError
+from btt_bridge.errors import MalformedError, PeerRefusedError, PoolUnreachableError, SignatureError, UnknownError
 from btt_bridge.money import Amount
 from btt_bridge.parcel import Readable, Shelf, WrapKey
 from btt_bridge.pool import Pool
-from btt_bridge.records import Hardware, Lease, NodeCard, Offer, Parcel, Tier, Urgency, from_body, to_body
+from btt_bridge.records import Hardware, Lease, NodeCard, Offer, Parcel, Placement, Tier, Urgency, from_body, to_body
 from btt_bridge.signing import Signer, verify
+
+_log = log.logger("dispatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,20 @@ class Offering:
         return cls(
             from_body(Offer, facts["offer"]), facts["envelope"], facts["locked_parcel_key"], facts["locked_reply_key"]
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What an exchange made of an offer: its state, and how urgent it ranks it."""
+
+    state: str
+    urgency: Urgency
+    #: The exchange's signed word on the urgency; empty where it said nothing that holds.
+    envelope: Mapping[str, Any]
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return its rank as JSON for the journal."""
+        return {"urgency": self.urgency.value, "envelope": dict(self.envelope)}
 
 
 class Dispatcher:
@@ -83,7 +100,8 @@ class Dispatcher:
             bridge_id=settings.dispatch.bridge_id,
             nodes=settings.dispatch.nodes,
             result_bytes_max=settings.exchange.result_bytes_max,
-            attestation_path=settings.dispatch.attestation_path,
+            attestation_path=settings.dispatch.attestation_path
+            or settings.attestations_dir / f"{settings.dispatch.bridge_id}.json",
         )
 
     def keep(self, key: bytes) -> str:
@@ -134,15 +152,16 @@ class Dispatcher:
             self._custody.lock(reply.key.private_bytes_raw()),
         )
 
-    def offer(self, offering: Offering) -> str:
+    def offer(self, offering: Offering) -> Placed:
         """Bring an offer to the exchange, with its parcel where the exchange does not share our shelf."""
         try:
-            return self._state("POST", "/offers", offering.envelope)
+            answer = self.pool.call("POST", "/offers", offering.envelope)
         except UnknownError:
             digest = offering.offer.parcel_digest
             with self._shelf.open(digest) as file:
                 self.pool.upload(f"/parcels/{digest}", file, digest)
-            return self._state("POST", "/offers", offering.envelope)
+            answer = self.pool.call("POST", "/offers", offering.envelope)
+        return _placed(offering.offer, _said(answer))
 
     def standing(self, offer_id: str) -> dict[str, Any]:
         """Return state, attempts, reason and fencing token; raise UnknownError where the exchange does not know it."""
@@ -232,6 +251,19 @@ class Dispatcher:
 
     def _state(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> str:
         return str(_said(self.pool.call(method, target, body)).get("state"))
+
+
+def _placed(offer: Offer, said: Mapping[str, Any]) -> Placed:
+    """Read what the exchange answers to an offer; without a word that holds, it counts as placed as it asked."""
+    state, envelope = str(said.get("state")), said.get("placement")
+    if envelope is None:
+        return Placed(state, offer.urgency, {})
+    with suppress(SignatureError, MalformedError, KeyError, TypeError):
+        found = from_body(Placement, verify(envelope, "placement", envelope["key"]))
+        if (found.offer_id, found.bridge_id, found.asked) == (offer.offer_id, offer.bridge_id, offer.urgency):
+            return Placed(state, found.urgency, envelope)
+    _log.warning("the exchange's word on an urgency does not hold", offer=offer.offer_id)
+    return Placed(state, offer.urgency, {})
 
 
 def _said(answer: dict[str, Any] | None) -> dict[str, Any]:

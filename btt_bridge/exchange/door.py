@@ -22,8 +22,8 @@ from btt_bridge.errors import BridgeError, MalformedError, SealBrokenError, Sign
 from btt_bridge.exchange.admission import Admission, Caller
 from btt_bridge.exchange.market import Market
 from btt_bridge.parcel import Draft
-from btt_bridge.records import NodeCard, Offer, Receipt, Tier, from_body
-from btt_bridge.signing import verify
+from btt_bridge.records import NodeCard, Offer, Receipt, Tier, from_body, to_body
+from btt_bridge.signing import Signer, verify
 
 _log = log.logger("exchange")
 
@@ -82,10 +82,10 @@ class _Wakeup:
 class Door:
     """The routes of one exchange."""
 
-    def __init__(self, market: Market, admission: Admission, exchange_key: str, queue_of: Callable[[str], str]) -> None:
+    def __init__(self, market: Market, admission: Admission, signer: Signer, queue_of: Callable[[str], str]) -> None:
         self._market = market
         self._admission = admission
-        self._exchange_key = exchange_key
+        self._signer = signer
         self._queue_of = queue_of
         self._wakeup = _Wakeup()
         self._closing = asyncio.Event()
@@ -136,14 +136,15 @@ class Door:
             "tier": tier.value,
             "lease_seconds": self._market.limits.lease_seconds,
             "queue": self._queue_of(node_id),
-            "exchange_key": self._exchange_key,
+            "exchange_key": self._signer.public,
         }
 
     def _take(self, call: Call) -> Answer:
         lease_id = call.text("lease_id")
         if not re.fullmatch(r"[0-9a-f]{32}", lease_id):
             raise MalformedError("a lease is named by 32 hexadecimal digits")
-        return self._market.take(call.caller.node_id, lease_id)
+        granted = self._market.take(call.caller.node_id, lease_id)
+        return granted and granted | {"placement": self._signer.sign("placement", granted["placement"])}
 
     def _key(self, call: Call) -> Answer:
         wrapped = self._market.key(call.caller.node_id, call.parameters["lease_id"])
@@ -181,7 +182,11 @@ class Door:
 
     def _offer(self, call: Call) -> Answer:
         offer = from_body(Offer, verify(call.body, "offer", call.caller.public))
-        return {"state": self._market.offer(call.caller.bridge_id, offer, call.body)}
+        state = self._market.offer(call.caller.bridge_id, offer, call.body)
+        placed = self._market.placement(offer.bridge_id, offer.offer_id)
+        if placed.urgency is not placed.asked:
+            _log.info("beyond its bridge's quota", offer=offer.offer_id, reason=f"{placed.urgency}, not {placed.asked}")
+        return {"state": state, "placement": self._signer.sign("placement", to_body(placed))}
 
     def _standing(self, call: Call) -> Answer:
         return self._market.standing(call.caller.bridge_id, call.parameters["offer_id"])

@@ -24,9 +24,10 @@ from btt_bridge.errors import (
 )
 from btt_bridge.exchange.life import ALIVE, HELD, OVER, OfferEvent, OfferState, following
 from btt_bridge.exchange.placement import best_offer, suitable_nodes
+from btt_bridge.exchange.quota import urgency_within
 from btt_bridge.exchange.tables import change_table, lease_table, metadata, node_table, offer_table
 from btt_bridge.parcel import Shelf
-from btt_bridge.records import Lease, NodeCard, Offer, Receipt, Tier, Urgency, to_body
+from btt_bridge.records import Lease, NodeCard, Offer, Placement, Receipt, Tier, Urgency, to_body
 
 Envelope = Mapping[str, Any]
 
@@ -214,7 +215,8 @@ class Market:
                     service=offer.service,
                     tier=offer.tier.value,
                     hardware=offer.hardware.value,
-                    urgency_rank=list(Urgency).index(offer.urgency),
+                    urgency_rank=urgency_within(connection, self.limits, offer, now).rank,
+                    asked_rank=offer.urgency.rank,
                     parcel_digest=offer.parcel_digest,
                     parcel_size_bytes=offer.parcel_size_bytes,
                     deadline=offer.deadline,
@@ -227,6 +229,11 @@ class Market:
             self._tell(connection, bridge_id, offer.offer_id, "opened", {})
         self._ring_for(offer.offer_id)
         return OfferState.OPEN
+
+    def placement(self, bridge_id: str, offer_id: str) -> Placement:
+        """Return how urgent one's own offer is placed; that never changes."""
+        with reading(self.engine) as connection:
+            return _placement(self._own(connection, bridge_id, offer_id))
 
     def standing(self, bridge_id: str, offer_id: str) -> dict[str, Any]:
         """Return how one's own offer stands."""
@@ -528,7 +535,11 @@ class Market:
 
     def _granted(self, connection: Connection, lease: Row[Any]) -> dict[str, Any]:
         offer, node = self._offer(connection, lease.offer_id), self._node(connection, lease.node_id)
-        return {"offer": offer.envelope, "lease": to_body(_lease(lease, node))}
+        return {
+            "offer": offer.envelope,
+            "lease": to_body(_lease(lease, node)),
+            "placement": to_body(_placement(offer)),
+        }
 
     def _check_offer(self, connection: Connection, offer: Offer) -> None:
         if offer.deadline <= self.clock.now():
@@ -659,3 +670,9 @@ def _lease(row: Row[Any], node: Row[Any]) -> Lease:
         node_wrap_key=node.wrap_key,
         node_sign_key=node.node_id,
     )
+
+
+def _placement(offer: Row[Any]) -> Placement:
+    """Return how urgent an offer is placed."""
+    asked, urgency = (list(Urgency)[rank] for rank in (offer.asked_rank, offer.urgency_rank))
+    return Placement(offer.offer_id, offer.bridge_id, asked, urgency, offer.opened_at)

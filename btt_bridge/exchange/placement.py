@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, or_, select
 
 from btt_bridge.exchange.life import OfferState
 from btt_bridge.exchange.tables import lease_table, node_table, offer_table
@@ -37,7 +37,7 @@ def best_offer(connection: Connection, node: Row[Any], now: datetime, alive_sinc
             offer_table.c.hardware.in_(Hardware(node.hardware).serves),
             _tier_allows(node, now),
         )
-        .order_by(offer_table.c.urgency_rank, offer_table.c.ranked_at)
+        .order_by(_rank(node), offer_table.c.ranked_at)
         .limit(_OFFERS_MAX)
     )
     # Where rows can be locked, two nodes that ask at once get two offers.
@@ -89,6 +89,14 @@ def _is_own(node: Row[Any], bridge_id: str) -> bool:
 
 def _banned(node: Row[Any], now: datetime) -> bool:
     return node.banned_until is not None and node.banned_until > now
+
+
+def _rank(node: Row[Any]) -> ColumnElement[int]:
+    """A hospital's own node takes its hospital's offers as they were asked: a quota is between hospitals."""
+    placed = offer_table.c.urgency_rank
+    if node.tier != Tier.HOSPITAL:
+        return placed
+    return case((offer_table.c.bridge_id == node.bridge_id, offer_table.c.asked_rank), else_=placed)
 
 
 def _tier_allows(node: Row[Any], now: datetime) -> ColumnElement[bool]:

@@ -38,7 +38,7 @@ def app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
         clock_skew_seconds=limits.clock_skew_seconds,
         clock=clock,
     )
-    door = Door(market, admission, signer.public, node_queue)
+    door = Door(market, admission, signer, node_queue)
     application = door.application()
     application.state.door, application.state.bell = door, bell
     return application

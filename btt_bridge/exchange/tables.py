@@ -47,8 +47,10 @@ offer_table = Table(
     Column("service", String(64), nullable=False),
     Column("tier", String(16), nullable=False),
     Column("hardware", String(16), nullable=False),
-    # 0 for stat: what is wanted sooner is placed first, and what has waited longer after that.
+    # 0 for stat: what is wanted sooner is placed first, and what has waited longer after that. As the quota lets it
+    # be; what the bridge asked for counts at its own node.
     Column("urgency_rank", Integer, nullable=False),
+    Column("asked_rank", Integer, nullable=False),
     Column("parcel_digest", String(64), nullable=False),
     Column("parcel_size_bytes", BigInteger, nullable=False),
     Column("deadline", Moment, nullable=False),
@@ -65,6 +67,7 @@ offer_table = Table(
     Column("cleared_at", Moment, nullable=True),
     Index("offer_in_order", "state", "urgency_rank", "ranked_at"),
     Index("offer_by_parcel", "parcel_digest"),
+    Index("offer_of_bridge", "bridge_id", "opened_at"),
 )
 
 lease_table = Table(

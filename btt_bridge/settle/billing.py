@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ from btt_bridge.errors import (
 )
 from btt_bridge.ledger import Expire, Hold, Instruction, Ledger, Move, Post, Posting, Step, Transfer, Void
 from btt_bridge.money import BTT, POINTS, Amount, Asset
-from btt_bridge.records import Charge
+from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import events, meters, pools
 from btt_bridge.settle.prices import Facts, PriceList, quote
 from btt_bridge.settle.splits import Split, on
@@ -116,6 +116,13 @@ class Billing:
     def quote(self, facts: Facts) -> Charge:
         """Return what a job costs today."""
         return quote(self.prices, facts, self.ledger.clock.now().date(), self.discount_percent())
+
+    def requote(self, charge: Charge, urgency: Urgency) -> Charge:
+        """Return what the same job costs at another urgency, by the same list and discount; never more than it did."""
+        facts = Facts(charge.operations, charge.voxels, charge.size_bytes, urgency, charge.hardware)
+        named = [version for version in self.prices if version.name == charge.price_list]
+        found = [version.quote(facts, charge.discount_percent) for version in named]
+        return min([*found, replace(charge, urgency=urgency)], key=lambda one: one.amount.units)
 
     def hold(self, study_key: str, service: str, charge: Charge, deadline: datetime) -> Standing:
         """Reserve a charge until its offer's deadline and a margin; raises OverdrawnError beyond the credit line.

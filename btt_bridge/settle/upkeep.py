@@ -30,6 +30,8 @@ _SWEEP_SECONDS = 60.0
 _RELEASE_SECONDS = 86400.0
 #: How often a chain is told of new roots and asked for burns: a block or a few later.
 _CHAIN_SECONDS = 60.0
+#: How often what stakes give their bridges is attested afresh.
+_ATTEST_SECONDS = 600.0
 
 
 @dataclass
@@ -73,6 +75,7 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
     if (settings.mappings_dir / "token").is_dir():
         found.append(Duty("releases", _RELEASE_SECONDS, lambda: _release(settings.mappings_dir, ledger)))
+        found.append(Duty("attestations", _ATTEST_SECONDS, lambda: _attest(settings, ledger, signer)))
     return found
 
 
@@ -114,6 +117,12 @@ def _release(mappings_dir: Path, ledger: Ledger) -> None:
     """Release what is due, where this ledger is the token's book."""
     if (book := token.find_token(mappings_dir, ledger)) is not None:
         book.supply.release()
+
+
+def _attest(settings: Settings, ledger: Ledger, signer: Signer) -> None:
+    """Renew what stakes give their bridges, where this ledger is the token's book."""
+    if (book := token.find_token(settings.mappings_dir, ledger)) is not None:
+        book.dedications.renew(signer, settings.attestations_dir)
 
 
 class _Sweep:

@@ -19,6 +19,7 @@ TITLES: Mapping[str, str] = {
     "deidentify": "De-identification",
     "parcel": "Sealed parcel",
     "offering": "Offer",
+    "placement": "Rank at the exchange",
     "lease": "Lease",
     "receipt": "Receipt of the node",
     "judge": "Judgement",

@@ -12,7 +12,7 @@ from btt_bridge import __version__
 from btt_bridge.clock import Clock
 from btt_bridge.config import FILE_SINK, Settings
 from btt_bridge.journal import Journal
-from btt_bridge.journey import ACTIVE, State
+from btt_bridge.journey import ACTIVE, Event, State
 from btt_bridge.ledger import Ledger
 from btt_bridge.web.health import free_bytes
 from btt_bridge.web.words import DELIVERY_STATES, FLAGS
@@ -48,6 +48,8 @@ class Metrics(Collector):
         for flag in FLAGS:
             received.add_metric([flag or "none"], counts["instance"].get(flag, 0))
         yield received
+        demoted = self.journal.happened(Event.DEMOTED)
+        yield CounterMetricFamily("btt_offers_demoted", "Offers beyond an exchange's quota on urgent work.", demoted)
         yield GaugeMetricFamily(
             "btt_oldest_due_seconds", "Longest that a study waits to be worked on.", self._overdue()
         )

@@ -18,6 +18,7 @@ _STAGE_OF_EVENT: Mapping[str, str] = {
     Event.UNMATCHED: "assign",
     Event.STRIPPED: "deidentify",
     Event.OFFERED: "dispatch",
+    Event.DEMOTED: "exchange",
     Event.COMPUTED: "infer",
     Event.ACCEPTED: "judge",
     Event.REFUSED: "judge",

@@ -37,8 +37,8 @@ def book(home: Path) -> Path:
     return home
 
 
-def run(*words: str) -> str:
-    answer: Result = CliRunner().invoke(app, ["token", *words])
+def run(*words: str, group: str = "token") -> str:
+    answer: Result = CliRunner().invoke(app, [group, *words])
     if isinstance(answer.exception, BridgeError):
         raise answer.exception
     assert answer.exit_code == 0, answer.output
@@ -64,6 +64,19 @@ def test_a_holder_stakes_what_it_has_and_sees_what_that_is_worth(book: Path) -> 
     assert said.splitlines()[-1] == "priority 0, discount 0 %"
     with pytest.raises(RefusedError, match="still locked"):
         run("unstake", "investor:bithive", "1")
+
+
+def test_a_holder_says_for_which_bridge_it_has_staked(book: Path) -> None:
+    """At once for the first, a day later for another, and seen beside the stakes."""
+    run("release")
+    run("stake", "investor:bithive", "first", "12.5")
+    first = run("dedicate", "investor:bithive", "main")
+    assert first.startswith("The stakes of investor:bithive count for main from ")
+    assert run("dedicate", "investor:bithive", "main") == first
+    run("dedicate", "investor:bithive", "annex")
+    assert run("stakes", "investor:bithive").splitlines()[-1].startswith("for the bridge annex from ")
+    with pytest.raises(RefusedError, match="count for annex from"):
+        run("attest", "investor:bithive", group="ledger")
 
 
 def test_a_month_without_work_pays_nobody(book: Path) -> None:
@@ -97,6 +110,7 @@ def test_what_makes_no_sense_is_one_sentence(book: Path, words: tuple[str, ...])
         ("mine", "1"),
         ("stake", "investor:bithive", "x", "1"),
         ("stakes", "investor:bithive"),
+        ("dedicate", "investor:bithive", "main"),
         ("refer", "hospital:a", "a", "hospital:b", "b"),
         ("reward", "hospital:b"),
         ("close", "p"),

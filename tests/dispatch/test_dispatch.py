@@ -70,7 +70,9 @@ class Hospital:
             digest, size_bytes, key = sealing.close()
         return Parcel(digest, digest, size_bytes, voxels=1000, instances=len(FILES)), self.dispatcher.keep(key)
 
-    def prepare(self, tier: Tier = Tier.PUBLIC, hardware: Hardware = Hardware.CPU) -> Offering:
+    def prepare(
+        self, tier: Tier = Tier.PUBLIC, hardware: Hardware = Hardware.CPU, urgency: Urgency = Urgency.ROUTINE
+    ) -> Offering:
         sealed, kept_key = self.seal()
         offering = self.dispatcher.prepare(
             sealed,
@@ -78,7 +80,7 @@ class Hospital:
             offer_id=uuid.uuid4().hex,
             service="ct-lung",
             operations=10**9,
-            urgency=Urgency.ROUTINE,
+            urgency=urgency,
             tier=tier,
             price_max=Amount(1234, CNY),
             deadline=datetime.now(UTC) + timedelta(hours=1),
@@ -89,7 +91,7 @@ class Hospital:
 
     def offer(self, tier: Tier = Tier.PUBLIC) -> Offering:
         offering = self.prepare(tier)
-        assert self.dispatcher.offer(offering) == "open"
+        assert self.dispatcher.offer(offering).state == "open"
         return offering
 
     def find(self, offer_id: str) -> Offering | None:
@@ -133,7 +135,7 @@ class Pit:
     def __init__(self, folder: Path, database_url: str = "", *, shared: bool = False, **limits: Any) -> None:
         self.nodes = [FakeNode(Tier.CONTRACTED), FakeNode(Tier.PUBLIC)]
         self.shared = shared
-        keys = {"hospital": Signer.load(folder / "bridge" / "bridge.key")}
+        keys = {"hospital": Signer.load(folder / "bridge" / "bridge.key"), "other": new_signer()}
         self.settings = settings_for(folder / "exchange", keys, self.nodes, database_url=database_url, **limits)
         self.node_shelf = Shelf(self.settings.parcels_url if shared else str(folder / "node"))
         own = Shelf(self.settings.parcels_url if shared else str(folder / "bridge" / "shelf"))
@@ -157,6 +159,45 @@ class Pit:
         return node.compute(offer, lease, self.node_shelf, shared=self.shared)
 
 
+# --- how urgent it is placed ------------------------------------------------------------------------------
+
+
+def test_an_exchange_signs_how_urgent_it_places_an_offer(tmp_path: Path) -> None:
+    """Beyond the quota the bridge hears of it with the offer, and the node with the lease: the same word, and whose."""
+    pit = Pit(tmp_path, stat_free=1, stat_percent=0)
+    exchange_key = Signer.load(pit.settings.keys_dir / "exchange.key").public
+    with pit.open():
+        offerings = [pit.hospital.prepare(urgency=Urgency.STAT) for _ in range(2)]
+        first, second = [pit.hospital.dispatcher.offer(one) for one in offerings]
+        assert (first.urgency, second.urgency) == (Urgency.STAT, Urgency.URGENT)
+        assert pit.hospital.dispatcher.offer(offerings[1]) == second
+        assert verify(second.envelope, "placement", exchange_key)["asked"] == "stat"
+        (node, _) = pit.nodes
+        leases = [node.call("POST", "/leases", {"lease_id": uuid.uuid4().hex}) for _ in range(2)]
+        assert [lease and lease["placement"] for lease in leases] == [first.envelope, second.envelope]
+
+
+def test_a_word_on_the_urgency_that_does_not_hold_changes_nothing(tmp_path: Path) -> None:
+    """Unsigned, altered, for another offer, more urgent than asked, or none at all: it counts as placed as it asked."""
+    pit, exchange = Pit(tmp_path), new_signer()
+    pit.hospital.connect("http://127.0.0.1:1")
+    offering = pit.hospital.prepare(urgency=Urgency.URGENT)
+    offer = offering.offer
+    word = {"offer_id": offer.offer_id, "bridge_id": "hospital", "asked": "urgent", "at": START.isoformat()}
+    lower = exchange.sign("placement", {**word, "urgency": "routine"})
+    wrong: list[Any] = [
+        *(None, "routine", {}, {**lower, "key": new_signer().public}, {**lower, "kind": "offer"}),
+        exchange.sign("placement", {**word, "urgency": "routine", "offer_id": "another"}),
+        exchange.sign("placement", {**word, "urgency": "routine", "asked": "stat"}),
+        exchange.sign("placement", {**word, "urgency": "stat"}),
+        exchange.sign("placement", {**word, "urgency": "never"}),
+    ]
+    for said, urgency in [*((one, Urgency.URGENT) for one in wrong), (lower, Urgency.ROUTINE)]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Pool, "call", lambda *_, said=said, **__: {"state": "open", "placement": said})
+            assert pit.hospital.dispatcher.offer(offering).urgency is urgency
+
+
 # --- the whole way --------------------------------------------------------------------------------------
 
 
@@ -166,7 +207,7 @@ def test_a_study_goes_to_a_node_and_comes_back(tmp_path: Path, database_url: str
     pit = Pit(tmp_path, database_url, shared=shared)
     with pit.open(), pit.hospital.watching():
         offering = pit.hospital.offer()
-        assert pit.hospital.dispatcher.offer(offering) == "open"
+        assert pit.hospital.dispatcher.offer(offering).state == "open"
         node, other = pit.nodes
         offer, lease = pit.take(node)
         assert offer == offering.offer
@@ -232,7 +273,7 @@ def test_an_exchange_that_dies_costs_nothing(tmp_path: Path, database_url: str) 
     with pytest.raises(PoolUnreachableError):
         pit.hospital.dispatcher.standing(offering.offer.offer_id)
     with pit.open():
-        assert pit.hospital.dispatcher.offer(offering) == "open"
+        assert pit.hospital.dispatcher.offer(offering).state == "open"
         offer, lease = pit.take(node)
     with pit.open(), pit.hospital.watching():
         node.key(offer, lease)

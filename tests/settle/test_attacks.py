@@ -267,6 +267,23 @@ def test_hurry_is_never_cheaper_whatever_the_work(billing: Billing) -> None:
         assert stat > routine or routine in (100, 5000)
 
 
+def test_less_hurry_than_was_asked_for_is_what_is_held_and_charged(billing: Billing, clock: FakeClock) -> None:
+    """Stat on offer, placed as urgent: one hold is left, of the urgent price, and nothing else is ever taken; and where
+    a list makes less hurry dearer, or is gone, it is what was held before."""
+    asked, deadline = billing.quote(facts(Urgency.STAT)), clock.now() + timedelta(minutes=30)
+    billing.hold(study(1), SERVICE, asked, deadline)
+    placed = billing.requote(asked, Urgency.URGENT)
+    assert placed == billing.quote(facts(Urgency.URGENT))
+    billing.hold(study(1), SERVICE, placed, deadline)
+    assert billing.ledger.balance(PAYABLE).debits_pending == placed.amount.units < asked.amount.units
+    billing.post(study(1), SERVICE, placed, "n1")
+    assert (owed(billing), billing.ledger.balance(PAYABLE).debits_pending) == (placed.amount.units, 0)
+    dear = replace(billing.prices[0], urgency_percent={"stat": 180, "urgent": 200, "routine": 100})
+    for lists in ((dear,), ()):
+        found = replace(billing, prices=lists).requote(asked, Urgency.URGENT)
+        assert found == replace(asked, urgency=Urgency.URGENT)
+
+
 def test_a_price_that_was_quoted_is_not_changed_by_a_later_list(billing: Billing, clock: FakeClock) -> None:
     """A dearer list that comes into force between offer and delivery does not reach what was already quoted."""
     dearer = replace(billing.prices[0], name="later", effective_from=date(2026, 1, 6), base_micro=10**9)

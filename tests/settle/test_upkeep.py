@@ -6,10 +6,12 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from btt_bridge import settle
+from btt_bridge import priority, settle
 from btt_bridge.config import Settings
+from btt_bridge.dispatch import Dispatcher
 from btt_bridge.ledger import batches
-from btt_bridge.records import Confirmation, Outcome
+from btt_bridge.money import CNY, Amount
+from btt_bridge.records import Confirmation, Outcome, Parcel, Tier, Urgency
 from btt_bridge.settle import Clinical, Duty
 from btt_bridge.settle.token import find_token, open_token
 from btt_bridge.settle.upkeep import tick
@@ -94,3 +96,46 @@ def test_tokens_are_released_in_their_own_book_and_nowhere_else(
     clock.advance(31 * 86400)
     tick([duty], clock)
     assert released() > before
+
+
+def test_what_a_stake_gives_is_renewed_where_the_bridge_reads_it(
+    clinical: Clinical,
+    clock: FakeClock,
+    tmp_path: Path,
+) -> None:
+    """Staked and dedicated in the book, with no other setting: each offer carries an attestation that is still good,
+    for days on end; and a ledger that is not the book attests nothing."""
+    settings = Settings(data_dir=tmp_path, mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
+    assert clinical.clearing is not None
+    ledger, signer = clinical.clearing.ledger, Signer.load(tmp_path / "bridge.key")
+    found = settle.duties(settings, settle.open_billing(settings, ledger), clinical, signer)
+    (duty,) = [one for one in found if one.name == "attestations"]
+    tick([duty], clock)
+    assert not settings.attestations_dir.exists()
+    token, name = open_token(settings.mappings_dir, ledger), "investor:bithive"
+    token.supply.release()
+    token.stakes.stake(name, "s1", 10**21, "none")
+    token.dedications.dedicate(name, settings.dispatch.bridge_id)
+    dispatcher = Dispatcher.of(settings)
+    for _ in range(3):
+        clock.advance(4 * 86400)
+        tick([duty], clock)
+        level = priority.read(carried(dispatcher), [signer.public], settings.dispatch.bridge_id, clock.now())
+        assert level == token.stakes.priority(name)
+    assert level == 2
+
+
+def carried(dispatcher: Dispatcher) -> str:
+    """Return the attestation that an offer carries."""
+    offering = dispatcher.prepare(
+        Parcel("parcel", "0" * 64, 1, 1, 1),
+        "",
+        offer_id="o",
+        service="ct-lung",
+        operations=1,
+        urgency=Urgency.ROUTINE,
+        tier=Tier.PUBLIC,
+        price_max=Amount(1, CNY),
+        deadline=FakeClock().now(),
+    )
+    return offering.offer.attestation

@@ -18,6 +18,7 @@ from btt_bridge.settle.prices import discounted
 from btt_bridge.settle.token import allocation, terms
 from btt_bridge.settle.token.accounts import ISSUER
 from btt_bridge.settle.token.allocation import Ongoing, Table
+from btt_bridge.settle.token.dedication import Dedication, Dedications
 from btt_bridge.settle.token.governance import Choice, Governance, Outcome, Proposal, Reach, Recover, Spend, Tally
 from btt_bridge.settle.token.referrals import Institution, Referrals
 from btt_bridge.settle.token.staking import Stakes
@@ -26,6 +27,8 @@ from btt_bridge.settle.token.terms import Stake
 
 __all__ = [
     "Choice",
+    "Dedication",
+    "Dedications",
     "Figures",
     "Governance",
     "Institution",
@@ -40,6 +43,7 @@ __all__ = [
     "Supply",
     "Tally",
     "Token",
+    "book_of",
     "check",
     "discounted",
     "find_token",
@@ -54,6 +58,7 @@ class Token:
 
     supply: Supply
     stakes: Stakes
+    dedications: Dedications
     governance: Governance
     referrals: Referrals
 
@@ -73,6 +78,17 @@ def find_token(folder: Path, ledger: Ledger) -> Token | None:
     return open_token(folder, ledger) if ledger.find(ISSUER, "genesis") else None
 
 
+def book_of(folder: Path, ledger: Ledger) -> Token:
+    """Return the token where this ledger is its book; raise ConfigurationError where it is not."""
+    token = find_token(folder, ledger)
+    if token is None:
+        raise ConfigurationError(
+            "this ledger is not the token's book: no supply was made in it",
+            advice="Ask the operator's; `btt-bridge token mint` makes the supply, once for all hospitals.",
+        )
+    return token
+
+
 def open_token(folder: Path, ledger: Ledger) -> Token:
     """Return the token by a folder of mappings, with its supply made: once, and then as it stands.
 
@@ -83,7 +99,11 @@ def open_token(folder: Path, ledger: Ledger) -> Token:
     supply, stakes = Supply(ledger, table), Stakes(ledger, versions)
     supply.mint()
     return Token(
-        supply, stakes, Governance(ledger, table, versions, stakes), Referrals(ledger, versions, _payer(table))
+        supply,
+        stakes,
+        Dedications(ledger, stakes),
+        Governance(ledger, table, versions, stakes),
+        Referrals(ledger, versions, _payer(table)),
     )
 
 

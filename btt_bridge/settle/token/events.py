@@ -22,6 +22,7 @@ MINED = "btt.token.mined.v1"
 BURNED = "btt.token.burned.v1"
 STAKED = "btt.token.staked.v1"
 UNSTAKED = "btt.token.unstaked.v1"
+DEDICATED = "btt.token.dedicated.v1"
 PROPOSED = "btt.token.proposed.v1"
 VOTED = "btt.token.voted.v1"
 DECIDED = "btt.token.decided.v1"
@@ -30,7 +31,7 @@ REWARDED = "btt.token.rewarded.v1"
 REVERSED = "btt.token.reversed.v1"
 
 KINDS = (
-    *(MINTED, RELEASED, EMITTED, MINED, BURNED, STAKED, UNSTAKED),
+    *(MINTED, RELEASED, EMITTED, MINED, BURNED, STAKED, UNSTAKED, DEDICATED),
     *(PROPOSED, VOTED, DECIDED, REFERRED, REWARDED, REVERSED),
 )
 
@@ -75,6 +76,11 @@ def stake_made(holder: str, name: str, amount: Amount, lock: Lock) -> Event:
 def stake_ended(holder: str, number: int, amount: Amount) -> Event:
     """Tell that a stake was taken back."""
     return Event(UNSTAKED, staked(holder), {"stake": number, "amount": money(amount)})
+
+
+def dedicated(holder: str, bridge_id: str, since: datetime) -> Event:
+    """Tell which bridge a holder's stakes count for at an exchange, and from when on."""
+    return Event(DEDICATED, staked(holder), {"bridge_id": bridge_id, "since": moment_text(since)})
 
 
 def proposed(

@@ -32,6 +32,7 @@ def told(token: Token, ledger: Ledger, clock: FakeClock) -> list[Any]:
     token.supply.mine(1, {"n1": 2, "n2": 1})
     token.supply.burn(HOLDER, "b1", Amount(E18, BTT))
     token.stakes.stake(HOLDER, "s1", 100 * E18, "none")
+    token.dedications.dedicate(HOLDER, "main")
     clock.advance(8 * DAY)
     actions = [Spend("unallocated", "hospital:x", E18), Reach("technical-development-foundation", "image-analysis")]
     for number, action in enumerate(actions):
