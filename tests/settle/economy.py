@@ -385,8 +385,10 @@ def share_out(world: World, index: int, measured: bool, audited: bool) -> Attemp
     months = sorted({bill.month for bill in world.auditor.bills.values() if bill.month})
     if not months:
         return None
-    month = months[index % len(months)]
-    worked = WORKED if measured else {}
+    return shared_out(world, months[index % len(months)], WORKED if measured else {}, audited=audited)
+
+
+def shared_out(world: World, month: str, worked: dict[str, Worked], *, audited: bool) -> Attempt:
     seen = [Performance(node, one.kept, one.lost, one.operations, one.milliseconds) for node, one in worked.items()]
     papers = list(attested(world.auditor)) if audited else []
     return Attempt(

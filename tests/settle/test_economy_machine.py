@@ -48,7 +48,7 @@ def test_the_auditor_shares_no_code_with_what_it_audits() -> None:
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_every_operation_survives_the_plug_at_every_point(world: World, where: str) -> None:
     """Each operation, crashed before each of its statements or after each of its commits, happens once in the end."""
-    # What there is to be crashed is the same on both engines; the slower one takes every third statement or second commit.
+    # What there is to be crashed is the same on both engines; the slower one skips some of it.
     slower = world.ledger.engine.dialect.name == "postgresql"
     stride = {"before": 3, "after": 2}[where] if slower else 1
     done: set[str] = set()
