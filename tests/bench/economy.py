@@ -45,8 +45,8 @@ def _nodes(first: int, last: int) -> tuple[str, ...]:
 
 #: The first nodes do most of the work. The laboratory is the hospital's own, and the last node is nobody's.
 CONTRIBUTORS: Final = {
-    "datacenter": Contributor("datacenter", _nodes(1, 4), "metropolitan", 150_000_000),
-    "university": Contributor("university", _nodes(5, 16), "regional", 100_000_000),
+    "datacenter": Contributor("datacenter", _nodes(1, 4), "regional", 150_000_000),
+    "university": Contributor("university", _nodes(5, 16), "metropolitan", 100_000_000),
     "clinics": Contributor("clinics", _nodes(17, 36), "underserved", 80_000_000),
     "homes": Contributor("homes", _nodes(37, 51), "regional", 110_000_000),
     "laboratory": Contributor("test", _nodes(52, 59)),

@@ -907,14 +907,17 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("spend", {"index": 2}),
     ("share_out", {"index": 0, "measured": True, "audited": True}),
     ("refund", {"number": 5}),
-    ("charge", {"number": 9, "units": 700, "node": "n5"}),
+    ("charge", {"number": 9, "units": 2000, "node": "n5"}),
     ("receive", {"ref": "r2", "units": 4000}),
     73,
     ("share_out", {"index": 1, "measured": False, "audited": False}),
+    ("charge", {"number": 2, "units": 100, "node": "n1"}),
+    ("charge", {"number": 3, "units": 101, "node": "n2"}),
     ("reward", {"referred": "hospital:x", "studies": 2000}),
     740,
     ("expire_points", {"patient": "p1"}),
     ("sweep", {}),
+    ("share_out", {"index": 2, "measured": True, "audited": True}),
     (
         "trade",
         {"title": A, "ref": "r3", "seller": "hospital:a", "buyer": "investor:c", "shares": 1, "price": 6 * 10**9},
@@ -922,7 +925,7 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
 ]
 
 #: What the tour does several times in the same way, so that the first time is enough to be crashed.
-ALIKE: Final = {"hold", "stake", "grant", "trade", "use", "vote"}
+ALIKE: Final = {"hold", "charge", "stake", "grant", "trade", "use", "vote"}
 
 #: Two of these at once are one too many: whoever is quicker has it, and the other one is refused.
 RIVALS: Final[list[tuple[str, dict[str, Any], dict[str, Any]]]] = [
