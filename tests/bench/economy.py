@@ -433,8 +433,9 @@ Largest remainder leaves a share off by less than one unit on each charge, to ei
 
 The contributors' share waits in a pool and is shared out on the second day of the next month, by operations and the
 factors of [billing.md](billing.md#the-contributors-share), which the tally works out by itself. Nobody gets more than
-40 % of what there is; what that cuts off is carried on. Right after each sharing out a study of that month is refunded,
-which the next one makes up for. What the hospital's own nodes did, and a node of nobody's, earns nothing.
+40 % of what there is, and what that cuts off is carried on, to be there again. Right after each sharing out a study of
+that month is refunded, which the next one makes up for. What the hospital's own nodes did earns nothing, nor does
+a node of nobody's.
 """
 
 _RULE: Final = {"contributors": 70, "development": 15, "foundation": 10, "operational-reserve": 5}
