@@ -192,12 +192,13 @@ def saving(
     insurer: str,
     year: Annotated[str, typer.Argument(help="As 2026.")],
     amount: Annotated[str, typer.Argument(help='What the insurer saved, as "12000.00".')],
+    again: Annotated[bool, typer.Option(help="Bill the year once more where its bill was refunded.")] = False,
     settings_file: SettingsFile = None,
 ) -> None:
     """Bill the part of an insurer's saving of a year that flows back."""
     with _opened(config.load(settings_file)) as incentives:
         saved = exactly(decimal(amount), incentives.fees.program().asset)
-        _billed(incentives.fees.share_saving(insurer, year, saved))
+        _billed(incentives.fees.share_saving(insurer, year, saved, again=again))
 
 
 @app.command()

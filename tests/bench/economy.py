@@ -26,8 +26,8 @@ from btt_bridge.settle import Facts
 from btt_bridge.settle.billing import Delivered, Standing
 from btt_bridge.settle.rewards import Fees
 from btt_bridge.settle.token import Choice
-from tests.settle.auditor import SIZES, Auditor, divided
-from tests.settle.economy import E18, ROOT, Attempt, World, attempt
+from tests.settle.auditor import SIZES, Auditor, Bill, Contributor, Worked, divided
+from tests.settle.economy import E18, ROOT, Attempt, World, attempt, shared_out
 from tests.settle.payfi.house import opaque
 from tests.settle.rewards.conftest import key_of, sample
 
@@ -37,6 +37,20 @@ JANUARY, DECEMBER = 3_500_000_000, 10_500_000_000
 #: The source's weights of revenue, to 45 of compute.
 WEIGHTS: Final = {"compute": 45, "tokenization": 25, "patient incentives": 20, "PayFi": 10}
 _NODES: Final = 60
+
+
+def _nodes(first: int, last: int) -> tuple[str, ...]:
+    return tuple(f"n{number}" for number in range(first, last + 1))
+
+
+#: The first nodes do most of the work. The laboratory is the hospital's own, and the last node is nobody's.
+CONTRIBUTORS: Final = {
+    "datacenter": Contributor("datacenter", _nodes(1, 4), "regional", 150_000_000),
+    "university": Contributor("university", _nodes(5, 16), "metropolitan", 100_000_000),
+    "clinics": Contributor("clinics", _nodes(17, 36), "underserved", 80_000_000),
+    "homes": Contributor("homes", _nodes(37, 51), "regional", 110_000_000),
+    "laboratory": Contributor("test", _nodes(52, 59)),
+}
 _KINDS: Final = 4000
 #: Charges in one commit at most, as the till takes them.
 _BATCH: Final = 2500
@@ -66,6 +80,9 @@ class Year:
     months: list[Month]
     #: Who has what of compute, by party.
     shares: dict[str, int]
+    #: Of the contributors' pools: operations and fen by contributor; and what is carried on.
+    dividends: dict[str, tuple[int, int]]
+    carried: int
     transfers: int
     accounts: int
     postings: int
@@ -94,6 +111,10 @@ class Business:
         self.months: list[Month] = []
         self.work: Counter[str] = Counter()
         self.shares: Counter[str] = Counter()
+        #: Results by month and node, and operations by contributor.
+        self.results: Counter[tuple[str, str]] = Counter()
+        self.supplied: Counter[str] = Counter()
+        self.disputed = 0
         self.clinics: dict[str, tuple[Fees, int]] = {}
         self.pooled = 0
 
@@ -104,12 +125,19 @@ class Business:
             day = FIRST + timedelta(days=number)
             if not self.months or day.day == 1:
                 self._month(day)
+            if day.day == 2:
+                self._dividends(self.months[:-1])
             self._compute(day)
             if day.weekday() < 5:
                 self._payments(day)
             self.world.compare()
             self.world.clock.advance(86_400)
         self._evening_of_the_month()
+        # The last month is shared out when it has been over for a day.
+        over = (day.replace(day=1) + timedelta(days=32)).replace(day=2)
+        self.world.clock.advance((over - day - timedelta(days=1)).days * 86_400)
+        self._dividends(self.months)
+        self.world.compare()
 
     def _do(self, revenue: str, name: str, **values: Any) -> None:
         self._carry_out(revenue, attempt(self.world, name, values))
@@ -186,19 +214,45 @@ class Business:
         # What contributors earned is income of the business too, before it is theirs.
         self.months[-1].revenue["compute"] += 350
         self.months[-1].studies += 1
+        self.disputed = self.disputed or one
 
     def _tally(self, kind: Kind, node: str) -> None:
         """Put one charge into the tally: whole units of the price, shared out by largest remainder."""
         month, money = self.months[-1], self.books.money
-        parties = (f"node:{node}:earnings", *_PARTIES)
+        parties = (f"pool:contributors:{month.name}", *_PARTIES)
         for party, part in zip(parties, divided(kind.units, [70, 15, 10, 5]), strict=True):
             money[f"{party}:cny"] = money.get(f"{party}:cny", 0) + part
-            self.shares["contributors" if party.startswith("node:") else party.removeprefix("fund:")] += part
+            self.shares["contributors" if party.startswith("pool:") else party.removeprefix("fund:")] += part
         money[self.books.PAYABLE] = money.get(self.books.PAYABLE, 0) - kind.units
         self.books.told["btt.compute.charged.v1"] = self.books.told.get("btt.compute.charged.v1", 0) + 1
+        # One bill stands for all that a node did in a month: what counts of them is the sum of their operations.
+        bulk = self.books.bills.setdefault(f"{month.name}:{node}", Bill(taken=[], node=node, month=month.name))
+        bulk.operations += kind.charge.operations
+        self.results[month.name, node] += 1
         self.work[node] += kind.charge.operations // 10**9
         month.revenue["compute"] += kind.units
         month.studies += 1
+
+    def _dividends(self, over: list[Month]) -> None:
+        """Share out what was not yet, and then take a study of it back, which the next month makes up for."""
+        for month in over:
+            if month.name not in self.books.shared:
+                self.supplied.update(self.books.supplied(month.name))
+                self._carry_out("", shared_out(self.world, month.name, self._worked(month.name), audited=True))
+        if self.disputed:
+            self._do("compute", "refund", number=self.disputed)
+            self.months[-1].revenue["compute"] -= 350
+            self.disputed = 0
+
+    def _worked(self, month: str) -> dict[str, Worked]:
+        """Say how the nodes worked: each loses some of its leases, and has a speed of its own."""
+        worked = {}
+        for number, node in enumerate(_nodes(1, _NODES)):
+            if kept := self.results[month, node]:
+                operations = self.books.bills[f"{month}:{node}"].operations
+                milliseconds = operations // ((7 + number % 7) * 10**6)
+                worked[node] = Worked(kept, kept // (5 + number % 40), operations, milliseconds)
+        return worked
 
     # --- token ---
 
@@ -304,7 +358,7 @@ class Business:
         for payee in payees:
             units = gross if payee != "berlin" else gross // 8
             name = next(self.names)
-            self._carry_out("", self._funded(name, units))
+            self._do("", "pay_in", party="insurer", ref=name, units=units)
             self._do("", "instruct", document=name, payer="insurer", payee=payee, units=units)
         self._do("", "net")
         self._do("", "submit")
@@ -317,18 +371,6 @@ class Business:
             key: p for key, p in self.books.payments.items() if p.state != "settled" or key == opaque(name)
         }
 
-    def _funded(self, name: str, units: int) -> Attempt:
-        return Attempt(
-            lambda: self.world.clearing.fund("party:insurer", Amount(units, CNY), name),
-            lambda books, _: _fund(books, name, units),
-        )
-
-
-def _fund(books: Auditor, name: str, units: int) -> None:
-    if not books.seen(f"fund:{name}", units):
-        books.post("btt.payfi.funded.v1", ("bank:cny", "payfi:party:insurer:cny", units))
-        books.once[f"fund:{name}"] = units
-
 
 def simulate(url: str, scale: int, days: int) -> Year:
     """Run so many days at 1/scale of the volumes; every balance is the tally's to the unit, or it raises."""
@@ -336,7 +378,7 @@ def simulate(url: str, scale: int, days: int) -> Year:
     with (
         tempfile.TemporaryDirectory() as folder,
         Isolation(1, 2**29, 20, preload=["btt_bridge.settle.rewards.conditions"]) as isolation,
-        closing(World(url, Path(folder), isolation, credit_units=10**14)) as world,
+        closing(World(url, Path(folder), isolation, 10**14, pooled_from=FIRST, contributors=CONTRIBUTORS)) as world,
     ):
         business = Business(world, scale)
         business.run(days)
@@ -344,9 +386,11 @@ def simulate(url: str, scale: int, days: int) -> Year:
         report = world.conclude()
         postings = sum(world.auditor.told.values())
         seconds = time.perf_counter() - started
+        books, supplied = world.auditor, business.supplied
+        dividends = {name: (supplied[name], books.has(f"contributor:{name}:earnings:cny")) for name in sorted(supplied)}
         return Year(
-            scale, days, business.months, dict(business.shares), report.transfers, report.accounts, postings, seconds,
-            report.head.hex(),
+            scale, days, business.months, dict(business.shares), dividends, books.has(books.CARRIED), report.transfers,
+            report.accounts, postings, seconds, report.head.hex(),
         )  # fmt: skip
 
 
@@ -382,6 +426,16 @@ through.
 {shares}
 
 Largest remainder leaves a share off by less than one unit on each charge, to either side; the sum is exact.
+
+## Who has what of the contributors' pools
+
+{dividends}
+
+The contributors' share waits in a pool and is shared out on the second day of the next month, by operations and the
+factors of [billing.md](billing.md#the-contributors-share), which the tally works out by itself. Nobody gets more than
+40 % of what there is, and what that cuts off is carried on, to be there again. Right after each sharing out a study of
+that month is refunded, which the next one makes up for. What the hospital's own nodes did earns nothing, nor does
+a node of nobody's.
 """
 
 _RULE: Final = {"contributors": 70, "development": 15, "foundation": 10, "operational-reserve": 5}
@@ -396,6 +450,7 @@ def page(year: Year) -> str:
         verdict=_table(["", ""], _verdict(year)),
         months=_table(["month", "studies", *WEIGHTS, "to the development fund"], _months(year)),
         shares=_table(["party", "RMB", "share", "rule"], _parties(year)),
+        dividends=_table(["contributor", "operations", "of those that count", "RMB", "of the pools"], _dividends(year)),
     )
 
 
@@ -421,6 +476,16 @@ def _parties(year: Year) -> list[list[str]]:
     whole = sum(year.shares.values())
     shares = [(party, year.shares[party], percent) for party, percent in _RULE.items()]
     return [[party, _rmb(units), f"{100 * units / whole:.4f} %", f"{percent} %"] for party, units, percent in shares]
+
+
+def _dividends(year: Year) -> list[list[str]]:
+    supplied = sum(operations for operations, _ in year.dividends.values())
+    whole = sum(units for _, units in year.dividends.values()) + year.carried
+    rows = [
+        [name, f"{operations:.3e}", f"{100 * operations / supplied:.2f} %", _rmb(units), f"{100 * units / whole:.2f} %"]
+        for name, (operations, units) in year.dividends.items()
+    ]
+    return [*rows, ["carried on", "", "", _rmb(year.carried), f"{100 * year.carried / whole:.2f} %"]]
 
 
 def _verdict(year: Year) -> list[list[str]]:

@@ -110,7 +110,7 @@ def test_an_insurer_is_told_a_tier_with_consent_only(home: Path) -> None:
 
 
 def test_a_month_is_billed_once_with_arrangements_and_savings(home: Path) -> None:
-    """The clinic by its size, each partner once, and the insurer's share."""
+    """The clinic by its size, each partner once, the insurer's share, and that again where it was refunded."""
     first, again = (run("bill", "2026-01", "--clinicians", size) for size in (12, 70))
     assert first == again
     assert [line.split()[:2] for line in first.splitlines()] == [
@@ -119,6 +119,9 @@ def test_a_month_is_billed_once_with_arrangements_and_savings(home: Path) -> Non
         ["arrangement:fitness", "3,000.00"],
     ]
     assert "2,000.00 CNY" in run("saving", "example-life", "2025", "10000.00")
+    run("refund", "saving:example-life:2025")
+    once_more = run("saving", "example-life", "2025", "20000.00", "--again")
+    assert once_more.split()[:2] == ["saving:example-life:2025:2", "4,000.00"]
 
 
 def test_a_partner_pays_and_a_bill_is_taken_back(home: Path) -> None:

@@ -6,9 +6,12 @@ It knows the rules of the data set `btt-2025` by its own figures, keeps one dict
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 E18 = 10**18
@@ -28,7 +31,7 @@ def ceil(numerator: int, denominator: int) -> int:
     return (numerator + denominator - 1) // denominator
 
 
-def divided(units: int, weights: Sequence[int]) -> list[int]:
+def divided(units: int, weights: Sequence[int] | Sequence[Fraction]) -> list[int]:
     """Give everybody the whole part, then what is left one by one to whoever is furthest behind."""
     total = sum(weights)
     got = [units * weight // total for weight in weights]
@@ -36,6 +39,10 @@ def divided(units: int, weights: Sequence[int]) -> list[int]:
         behind = [units * weight - have * total for weight, have in zip(weights, got, strict=True)]
         got[behind.index(max(behind))] += 1
     return got
+
+
+def within(low: int, basis_points: Fraction, high: int) -> Fraction:
+    return min(max(basis_points, Fraction(low)), Fraction(high)) / 10_000
 
 
 def short(text: str) -> str:
@@ -74,6 +81,9 @@ MINT = {"simple": 100, "standard": 200, "complex": 300}
 REVALUE = {"desk": (25, 2500), "appraisal": (50, 10_000)}
 POOL = {"passive": 100, "active": 200}
 BURN = {"mint": 1000, "trade": 1000, "revaluation": 0, "listing": 0, "pool": 500}
+REGIONS = {"underserved": 11_500, "regional": 10_500, "metropolitan": 10_000}
+#: Of a month's pool, in percent, what one contributor gets at most; and how far refunds may run ahead of the next.
+CAP, AHEAD = 40, 100_000_000
 CARE_SHARES = (("clinical-partners", 6000), ("development", 2500), ("foundation", 1000), ("operational-reserve", 500))
 
 
@@ -82,6 +92,47 @@ class Bill:
     held: tuple[int, datetime] | None = None
     taken: list[tuple[str, str, int]] | None = None
     refunded: bool = False
+    node: str = ""
+    operations: int = 0
+    #: Of the pool that got the contributors' share; "" where the node got it at once.
+    month: str = ""
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What an exchange measured of a node: leases kept and lost, operations, and how long they took."""
+
+    kept: int = 0
+    lost: int = 0
+    operations: int = 0
+    milliseconds: int = 0
+
+    def plus(self, other: Worked) -> Worked:
+        kept, lost, operations = self.kept + other.kept, self.lost + other.lost, self.operations + other.operations
+        return Worked(kept, lost, operations, self.milliseconds + other.milliseconds)
+
+
+@dataclass(frozen=True)
+class Contributor:
+    """Who controls which nodes; and where an auditor has seen them, and how much they do with a joule."""
+
+    owner: str
+    nodes: tuple[str, ...]
+    region: str = "metropolitan"
+    per_joule: int = 10**8
+
+
+def factors(worked: Worked, seen: Contributor | None) -> Fraction:
+    """All five factors of the formula, multiplied; the classes by GPUs weigh the same."""
+    found, leases = Fraction(1), worked.kept + worked.lost
+    if leases >= 20:
+        found *= within(5000, Fraction(worked.kept * 10**8, leases * 9500), 10_500)
+    if worked.kept >= 20:
+        found *= within(8000, Fraction(worked.operations * 1000, worked.milliseconds * 10**6), 12_000)
+    if seen:
+        found *= Fraction(REGIONS[seen.region], 10_000)
+        found *= within(9000, Fraction(seen.per_joule, 10**4), 11_000)
+    return found
 
 
 @dataclass
@@ -135,11 +186,15 @@ class Stake:
 @dataclass
 class Proposal:
     proposer: str
-    holder: str
-    units: int
+    #: ("spend", holder, units), ("reach", phase) or ("recover", proposal).
+    action: tuple[Any, ...]
     at: datetime
     voted: dict[str, str] = field(default_factory=dict)
     closed: bool = False
+    #: What it paid: from, to, units.
+    grant: tuple[str, str, int] | None = None
+    #: How many were for it.
+    yes: int = 0
 
 
 @dataclass
@@ -186,6 +241,12 @@ class Auditor:
     #: Whatever may happen once: key to what was asked.
     once: dict[str, Any] = field(default_factory=dict)
     bills: dict[str, Bill] = field(default_factory=dict)
+    #: From when on the contributors' share waits in a pool, and who they are.
+    pooled_from: date = date(2026, 2, 1)
+    contributors: Mapping[str, Contributor] = field(default_factory=dict)
+    #: Months that were shared out; and the operations of what was refunded of them since the last one was.
+    shared: set[str] = field(default_factory=set)
+    late: Counter[str] = field(default_factory=Counter)
     payments: dict[str, Payment] = field(default_factory=dict)
     batches: int = 0
     released: dict[str, int] = field(default_factory=dict)
@@ -249,17 +310,26 @@ class Auditor:
         self.post("btt.compute.held.v1", *free, ("hold", self.PAYABLE, units))
         bill.held = (units, ends)
 
-    def charge(self, study: str, units: int, node: str) -> None:
+    def charge(self, study: str, units: int, node: str, operations: int, now: datetime) -> None:
         bill = self.bills.setdefault(study, Bill())
         if bill.taken is not None:
             return
-        parties = (f"node:{node}:earnings", "fund:development", "fund:foundation", "fund:operational-reserve")
+        month = f"{now:%Y-%m}" if now.date() >= self.pooled_from else ""
+        earner = f"pool:contributors:{month}" if month else f"node:{node}:earnings"
+        parties = (earner, "fund:development", "fund:foundation", "fund:operational-reserve")
         parts = zip(parties, divided(units, [70, 15, 10, 5]), strict=True)
         taken = [(self.PAYABLE, "compute:clearing:cny", units)]
         taken += [("compute:clearing:cny", f"{party}:cny", part) for party, part in parts]
         free = [("free", self.PAYABLE, bill.held[0])] if bill.held else []
         self.post("btt.compute.charged.v1", *free, *taken)
         bill.taken, bill.held = taken, None
+        bill.node, bill.operations, bill.month = node, operations, month
+
+    def charge_all(self, due: Mapping[str, int], node: str, now: datetime) -> None:
+        """What is refused costs only itself."""
+        for study, units in due.items():
+            with suppress(RefusedError):
+                self.charge(study, units, node, units, now)
 
     def void(self, study: str) -> None:
         bill = self.bills.get(study)
@@ -271,9 +341,14 @@ class Auditor:
         bill = self.bills.get(study)
         if bill is None or bill.taken is None:
             raise RefusedError("there is no charge")
-        if not bill.refunded:
-            self.post("btt.compute.refunded.v1", *((c, d, units) for d, c, units in reversed(bill.taken)))
-            bill.refunded = True
+        if bill.refunded:
+            return
+        late, pool = bill.month in self.shared, f"pool:contributors:{bill.month}:cny"
+        steps = [(self.CARRIED if late and c == pool else c, d, units) for d, c, units in reversed(bill.taken)]
+        self.post("btt.compute.refunded.v1", *steps)
+        bill.refunded = True
+        if late:
+            self.late[self.supplier(bill.node)] += bill.operations
 
     def receive(self, key: str, units: int) -> None:
         if not self.seen(f"payment:{key}", units):
@@ -285,14 +360,74 @@ class Auditor:
             if bill.held and bill.held[1] <= now:
                 self.void(study)
 
+    # --- dividends ---
+
+    CARRIED = "pool:contributors:carried:cny"
+
+    def supplier(self, node: str) -> str:
+        """Return who supplied a node's work to somebody else; "" where nobody did."""
+        found = [name for name, one in self.contributors.items() if node in one.nodes and one.owner != "test"]
+        return found[0] if found else ""
+
+    def supplied(self, month: str) -> dict[str, int]:
+        """Return the operations that each contributor has supplied, less what was taken back late, by name."""
+        found = Counter({name: -operations for name, operations in self.late.items()})
+        for bill in self.bills.values():
+            if bill.month == month and bill.taken is not None and not bill.refunded:
+                found[self.supplier(bill.node)] += bill.operations
+        return {name: found[name] for name in sorted(found) if name and found[name] > 0}
+
+    def parts(self, month: str, units: int, worked: Mapping[str, Worked], *, audited: bool) -> dict[str, int]:
+        """Divide what there is by operations and factors; what is above the cap stays."""
+        supplied, weights = self.supplied(month), []
+        for name, operations in supplied.items():
+            all_worked = Worked()
+            for node in self.contributors[name].nodes:
+                all_worked = all_worked.plus(worked.get(node, Worked()))
+            weights.append(operations * factors(all_worked, self.contributors[name] if audited else None))
+        shares = divided(units, weights) if weights else []
+        return {name: min(part, units * CAP // 100) for name, part in zip(supplied, shares, strict=True)}
+
+    def share(self, month: str, worked: Mapping[str, Worked], now: datetime, *, audited: bool) -> None:
+        if month in self.shared:
+            return
+        waiting = {bill.month for bill in self.bills.values() if bill.month and bill.month not in self.shared}
+        before = [one for one in waiting if one < month and self.has(f"pool:contributors:{one}:cny")]
+        if (now - DAY).strftime("%Y-%m") <= month or before or max(self.shared, default="") > month:
+            raise RefusedError("it is not its turn")
+        pool, apart = f"pool:contributors:{month}:cny", f"dividend:{month}:cny"
+        pooled = self.has(pool)
+        parts = self.parts(month, max(pooled + self.has(self.CARRIED), 0), worked, audited=audited)
+        paid = sum(parts.values())
+        if not pooled and not paid:
+            raise RefusedError("there is nothing to share out")
+        self.limits[self.CARRIED] = AHEAD
+        over = (pool, self.CARRIED, pooled - paid) if pooled > paid else (self.CARRIED, apart, paid - pooled)
+        self.post("btt.dividend.shared.v1", (pool, apart, min(pooled, paid)), over)
+        for name, part in parts.items():
+            if part:
+                self.post("btt.dividend.paid.v1", (apart, f"contributor:{name}:earnings:cny", part))
+        self.shared.add(month)
+        self.late.clear()
+
     # --- payfi ---
 
-    def instruct(self, document: str, payer: str, payee: str, gross: int) -> None:
-        if not self.seen(f"document:{document}", (payer, payee, gross)):
-            payment = Payment(payer, payee, gross)
-            self.post("btt.payfi.instructed.v1", *payment.steps("due"))
-            self.payments[document] = payment
-            self.once[f"document:{document}"] = (payer, payee, gross)
+    def pay_in(self, party: str, key: str, units: int) -> None:
+        if not self.seen(f"fund:{key}", (party, units)):
+            self.post("btt.payfi.funded.v1", ("bank:cny", f"payfi:party:{party}:cny", units))
+            self.once[f"fund:{key}"] = (party, units)
+
+    def instruct(self, document: str, payer: str, payee: str, gross: int, *, again: bool = False) -> None:
+        last = self.payments.get(document)
+        came_back = again and last is not None and last.state == "returned"
+        if self.seen(f"document:{document}", (payer, payee, gross)) and not came_back:
+            return
+        payment = Payment(payer, payee, gross)
+        self.post("btt.payfi.instructed.v1", *payment.steps("due"))
+        if last:
+            self.payments[f"{document}:{last.batch}"] = last
+        self.payments[document] = payment
+        self.once[f"document:{document}"] = (payer, payee, gross)
 
     def close(self) -> None:
         waiting = [payment for payment in self.payments.values() if payment.state == "instructed"]
@@ -417,19 +552,21 @@ class Auditor:
         weight = sum(stake.weight(now) for stake in self.stakes.get(holder, []) if stake.days(now) >= 7)
         return next((percent for least, percent in TIERS if weight >= least * E18), 0)
 
-    def propose(self, proposer: str, reference: str, holder: str, units: int, now: datetime) -> None:
+    def propose(self, proposer: str, reference: str, action: tuple[Any, ...], now: datetime) -> None:
         name = short(f"wallet:{proposer}:btt:{reference}")
         if name in self.proposals:
-            if (self.proposals[name].holder, self.proposals[name].units) != (holder, units):
+            if self.proposals[name].action != action:
                 raise RefusedError("it was for something else")
             return
+        if action[0] == "recover" and self.proposals[action[1]].grant is None:
+            raise RefusedError("nothing was paid")
         roll = sum(self.votes(one, now) for one in self.stakes)
         if not roll:
             raise RefusedError("nobody has a vote")
         self.limits["votes:issue:votes"] = FOREVER
         deposit = (f"wallet:{proposer}:btt", "token:deposits:btt", 100 * E18)
         self.post("btt.token.proposed.v1", deposit, ("votes:issue:votes", f"votes:{name}:roll:votes", roll))
-        self.proposals[name] = Proposal(proposer, holder, units, now)
+        self.proposals[name] = Proposal(proposer, action, now)
 
     def vote(self, name: str, holder: str, choice: str, now: datetime) -> None:
         proposal, weight = self.proposals[name], self.votes(holder, self.proposals[name].at)
@@ -449,18 +586,35 @@ class Auditor:
         if now < proposal.at + 9 * DAY:
             raise RefusedError("it is not time yet")
         yes, no, left = (self.has(f"votes:{name}:{side}:votes") for side in ("yes", "no", "roll"))
-        deposit, fund = 100 * E18, "allocation:ecosystem-development-fund:btt"
+        deposit, grant = 100 * E18, None
         if (yes + no) * 10 < yes + no + left:
             steps = [("token:deposits:btt", "token:burned:btt", deposit), ("hold", "token:burned:btt", deposit)]
         else:
             steps = [("token:deposits:btt", f"wallet:{proposal.proposer}:btt", deposit)]
             if yes > no and now < proposal.at + 39 * DAY:
-                if proposal.units > self.has(fund) // 4:
-                    raise RefusedError("one vote cannot spend so much")
-                grant = (fund, f"wallet:{proposal.holder}:btt", proposal.units)
-                steps += [("free", fund, self.has(fund)), grant, ("hold", fund, self.has(fund) - proposal.units)]
+                if proposal.action[0] == "recover":
+                    steps += self._recovered(proposal.action[1])
+                else:
+                    grant = self._granted(proposal.action)
+                    shut, rest = self.has(grant[0]), self.has(grant[0]) - grant[2]
+                    steps += [("free", grant[0], shut), grant, ("hold", grant[0], rest)]
         self.post("btt.token.decided.v1", *steps)
-        proposal.closed = True
+        proposal.closed, proposal.grant, proposal.yes = True, grant, yes
+
+    def _granted(self, action: tuple[Any, ...]) -> tuple[str, str, int]:
+        foundation, fund = "technical-development-foundation", "allocation:ecosystem-development-fund:btt"
+        if action[0] == "reach":
+            return f"allocation:{foundation}:{action[1]}:btt", f"wallet:investor:{foundation}:btt", 892_500 * E18
+        if action[2] > self.has(fund) // 4:
+            raise RefusedError("one vote cannot spend so much")
+        return fund, f"wallet:{action[1]}:btt", action[2]
+
+    def _recovered(self, name: str) -> list[tuple[str, str, int]]:
+        """A grant goes back and is shut again; it gives its votes back, so that it is recovered once."""
+        grant, yes = self.proposals[name].grant, self.proposals[name].yes
+        assert grant is not None
+        back = [(grant[1], grant[0], grant[2]), ("hold", grant[0], grant[2])]
+        return [*back, (f"votes:{name}:yes:votes", "votes:issue:votes", yes)]
 
     def refer(self, referrer: str, referred: str, now: datetime) -> None:
         above: str | None = referrer
@@ -561,6 +715,10 @@ class Auditor:
             one.debited += points
             one.changes += 1
 
+    def expire_all(self, now: datetime) -> None:
+        for patient in self.patients:
+            self.expire_points(patient, now)
+
     @staticmethod
     def care(payer: str, units: int) -> list[tuple[str, str, int]]:
         parts = divided(units, [weight for _, weight in CARE_SHARES])
@@ -620,11 +778,14 @@ class Auditor:
         units, payer = PARTNERS[partner][1], f"partner:{partner}:payable:cny"
         self.fee("btt.arrangement.billed.v1", f"arrangement:{partner}", payer, units)
 
-    def save(self, year: str, saving: int, now: datetime) -> None:
+    def save(self, year: str, saving: int, now: datetime, *, again: bool = False) -> None:
         if year > f"{now:%Y}":
             raise RefusedError("it has not begun")
         units, payer = ceil(saving * 2000, 10_000), "insurer:example-life:payable:cny"
-        key = f"saving:example-life:{year}"
+        first = key = f"saving:example-life:{year}"
+        for number in range(2, 99):
+            if f"{key}:reverse" in self.once and (again or f"{first}:{number}" in self.paid):
+                key = f"{first}:{number}"
         # A saving of less than a unit's worth of difference is the same bill; of more, it is another saving.
         if not self.seen(f"amount:{key}", units):
             self.fee("btt.saving.shared.v1", key, payer, units)
@@ -637,6 +798,13 @@ class Auditor:
             self.once[f"fee-payment:{key}"] = (payer, units)
 
     # --- assets ---
+
+    def bank(self, kind: str, holder: str, reference: str, units: int) -> None:
+        """Money comes in from the bank ("funded"), or goes out to it ("withdrawn")."""
+        if not self.seen(f"{kind}:{holder}:{reference}", units):
+            way = ("bank:cny", f"wallet:{holder}:cny")
+            self.post(f"btt.asset.{kind}.v1", (*(way if kind == "funded" else way[::-1]), units))
+            self.once[f"{kind}:{holder}:{reference}"] = units
 
     def asset_fee(self, kind: str, payer: str, units: int) -> list[tuple[str, str, int]]:
         burned = units * BURN[kind] // 10_000

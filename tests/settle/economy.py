@@ -11,28 +11,34 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from btt_bridge.config import Settings
 from btt_bridge.errors import BridgeError
 from btt_bridge.isolate import Isolation
-from btt_bridge.ledger import Ledger, Move, audit
+from btt_bridge.ledger import Ledger, Move, audit, batches
 from btt_bridge.money import BTT, CNY, Amount
-from btt_bridge.records import Charge, Outcome, Urgency
+from btt_bridge.records import Charge, Outcome, Performance, Urgency
 from btt_bridge.settle import Cause, open_billing
 from btt_bridge.settle.assets import Kind, deed_id, open_assets
+from btt_bridge.settle.billing import Billing, Delivered
+from btt_bridge.settle.bills import Month
+from btt_bridge.settle.dividends import Attestation, Dividends, Registry, contributors, formula, sign
 from btt_bridge.settle.payfi import Quote
 from btt_bridge.settle.rewards import open_incentives
-from btt_bridge.settle.token import Choice, Institution, Spend, open_token
+from btt_bridge.settle.token import Choice, Institution, Reach, Recover, Spend, open_token
+from btt_bridge.settle.token.governance import Action
+from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock, MemoryRail
-from tests.settle.auditor import FOREVER, Auditor, RefusedError, short
+from tests.settle.auditor import FOREVER, Auditor, Contributor, RefusedError, Worked, short
 from tests.settle.payfi.house import CREDIT, EUR, opaque, payment, said
 from tests.settle.payfi.house import opened as open_house
 from tests.settle.rewards.conftest import key_of, sample
@@ -42,6 +48,21 @@ E18: Final = 10**18
 FUNDS: Final = 10**10
 HOLDERS: Final = ("hospital:a", "hospital:b", "investor:c")
 PARTNERS: Final = ("pharmacy", "fitness")
+SIGNER: Final = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+#: Of the nodes, n3 is the hospital's own, and n9 nobody's.
+CONTRIBUTORS: Final = {
+    "ann": Contributor("ann", ("n1", "n4"), "underserved", 104_321_987),
+    "bob": Contributor("bob-ltd", ("n2",), "regional", 10**9),
+    "cid": Contributor("cid", ("n5",)),
+    "own": Contributor("test", ("n3",)),
+}
+#: What an exchange saw of them: much and well, much and badly, and too little to count.
+WORKED: Final = {
+    "n1": Worked(kept=30, lost=7, operations=3 * 10**11, milliseconds=29_877),
+    "n2": Worked(kept=20, lost=40, operations=10**11, milliseconds=77_777),
+    "n4": Worked(kept=11, lost=0, operations=10**11, milliseconds=9000),
+    "n5": Worked(kept=19, lost=0, operations=10**12, milliseconds=1),
+}
 #: What is measured beside what is paid.
 _MEASURES: Final = {"OPS", "VOXELS", "BYTES"}
 
@@ -102,23 +123,39 @@ class Attempt:
 class World:
     """Everything opened on one empty ledger, beside an auditor who knows nothing of it."""
 
-    def __init__(self, url: str, folder: Path, isolation: Isolation, credit_units: int = 10_000) -> None:
+    def __init__(self, url: str, folder: Path, isolation: Isolation, credit_units: int = 10_000, **given: Any) -> None:
+        self.auditor = Auditor(**({"contributors": CONTRIBUTORS} | given))
         mappings, self.clock = ROOT / "mappings", FakeClock()
         self.ledger = Ledger(url, self.clock)
         settings = Settings(
             mappings_dir=mappings,
             settle={"hospital": "test", "credit_units": credit_units, "hold_margin_seconds": 600},  # type: ignore[arg-type]
         )
-        self.billing = open_billing(settings, self.ledger)
+        self.billing = self._pooled(open_billing(settings, self.ledger))
+        self.dividends = self._dividends(mappings)
         self.clearing, self.rail = open_house(self.ledger, folder), MemoryRail()
         self.token = open_token(mappings, self.ledger)
         self.incentives = open_incentives(settings, self.ledger, isolation, key_of)
         self.assets = open_assets(mappings, self.ledger, self.token.stakes)
-        self.auditor = Auditor()
         self.made: list[Attempt] = []
         self._begin(credit_units)
         self.plug = Plug(self.ledger.engine)
         self.plug.watch(self.incentives.rewards.claims._engine)
+
+    def _pooled(self, billing: Billing) -> Billing:
+        """Let the contributors' share wait in a pool from some day on; until then it is the node's at once."""
+        (direct,) = billing.splits
+        pooled = replace(direct, name="pooled", effective_from=self.auditor.pooled_from, pooled=True)
+        return replace(billing, splits=(direct, pooled))
+
+    def _dividends(self, mappings: Path) -> Dividends:
+        (shipped,) = formula.load(mappings / "dividends")
+        known = {
+            name: contributors.Contributor(name, one.owner, one.nodes)
+            for name, one in self.auditor.contributors.items()
+        }
+        audited = replace(shipped, auditors={SIGNER.public: "auditor"})
+        return Dividends(self.ledger, (audited,), Registry(known, {}))
 
     def _begin(self, credit_units: int) -> None:
         """Give the auditor the limits of the outside, and the holders something to spend."""
@@ -172,13 +209,16 @@ class World:
         With a stride, before every so many of them. Returns how often it was pulled.
         """
         attempt.audit(self.auditor, self.ledger.now())
+        newest = self.ledger.latest(1)
         for times in itertools.count():
             with self.plug.set(**{where: 1 + times * stride}):
                 attempt.act()
             if not self.plug.pulled:
                 self.compare()
                 return times
-            assert set(self.ledger.trial_balance().values()) <= {0}
+            before, newest = newest, self.ledger.latest(1)
+            # Where nothing was posted there is nothing new to add up.
+            assert before == newest or set(self.ledger.trial_balance().values()) <= {0}
         raise AssertionError("it never comes to an end")
 
     def compare(self) -> None:
@@ -261,10 +301,12 @@ def study(number: int) -> str:
 
 
 def bill(units: int) -> Charge:
-    return Charge(Amount(units, CNY), "btt-2025", 1, 1, 1, Urgency.ROUTINE, "gpu")
+    """As many operations as fen."""
+    return Charge(Amount(units, CNY), "btt-2025", units, 1, 1, Urgency.ROUTINE, "gpu")
 
 
-STUDY, REF, UNITS = st.integers(1, 6), one("r1", "r2", "r3"), st.integers(1, 4000)
+NODE = one("n1", "n2", "n3", "n5", "n9")
+STUDY, REF, UNITS = st.integers(1, 9), one("r1", "r2", "r3"), st.integers(1, 4000)
 HOLDER, TITLE, PATIENT = one(*HOLDERS), one("a" * 64, "b" * 64), one("p1", "p2")
 WHOLE = one(1, 100, 3000, 15_000)
 
@@ -280,11 +322,23 @@ def hold(world: World, number: int, units: int, minutes: int) -> Attempt:
     )
 
 
-@operation(number=STUDY, units=UNITS, node=one("n1", "n2"))
+@operation(number=STUDY, units=UNITS, node=NODE)
 def charge(world: World, number: int, units: int, node: str) -> Attempt:
     return Attempt(
         lambda: world.billing.post(study(number), "ct-lung", bill(units), node),
-        lambda books, _: books.charge(study(number), units, node),
+        lambda books, now: books.charge(study(number), units, node, units, now),
+    )
+
+
+@operation(first=STUDY, second=STUDY, units=st.integers(1, 9000), node=NODE)
+def charge_together(world: World, first: int, second: int, units: int, node: str) -> Attempt | None:
+    """Two results in one commit."""
+    # The commit is written from the last result to the first: whoever comes to the end of the credit is the first.
+    due = {study(second): 200, study(first): units}
+    delivered = [Delivered(key, "ct-lung", bill(cost), node) for key, cost in reversed(due.items())]
+    return Attempt(
+        lambda: world.billing.post_all(delivered),
+        lambda books, now: books.charge_all(due, node, now),
     )
 
 
@@ -317,7 +371,49 @@ def expire(world: World) -> Attempt:
     return Attempt(world.billing.expire, lambda books, _: books.expire_holds(world.clock.now()))
 
 
+@operation()
+def seal(world: World) -> Attempt:
+    """Put what was posted under a signed root: nothing moves."""
+    return Attempt(lambda: batches.close(world.ledger, SIGNER), lambda books, _: None)
+
+
+# dividends
+
+
+@operation(index=st.integers(0, 2), measured=st.booleans(), audited=st.booleans())
+def share_out(world: World, index: int, measured: bool, audited: bool) -> Attempt | None:
+    months = sorted({bill.month for bill in world.auditor.bills.values() if bill.month})
+    if not months:
+        return None
+    return shared_out(world, months[index % len(months)], WORKED if measured else {}, audited=audited)
+
+
+def shared_out(world: World, month: str, worked: dict[str, Worked], *, audited: bool) -> Attempt:
+    seen = [Performance(node, one.kept, one.lost, one.operations, one.milliseconds) for node, one in worked.items()]
+    papers = list(attested(world.auditor)) if audited else []
+    return Attempt(
+        lambda: world.dividends.distribute(Month.parse(month), CNY, seen, papers),
+        lambda books, now: books.share(month, worked, now, audited=audited),
+    )
+
+
+def attested(books: Auditor) -> Iterator[dict[str, str]]:
+    """Yield what an auditor has signed of all contributors, for as long as anybody lives."""
+    from_, until = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    for name, one in books.contributors.items():
+        for measure, value in (("gpus", 7), ("region", one.region), ("operations_per_joule", one.per_joule)):
+            yield sign(Attestation(name, measure, value, from_, until), SIGNER)
+
+
 # payfi
+
+
+@operation(party=one("insurer", "east", "west"), ref=REF, units=UNITS)
+def pay_in(world: World, party: str, ref: str, units: int) -> Attempt:
+    return Attempt(
+        lambda: world.clearing.fund(f"party:{party}", Amount(units, CNY), ref),
+        lambda books, _: books.pay_in(party, ref, units),
+    )
 
 
 @operation(
@@ -325,8 +421,9 @@ def expire(world: World) -> Attempt:
     payer=one("insurer", "east", "west"),
     payee=one("east", "west", "berlin"),
     units=one(20, 333, 2500, 2999),
+    again=st.booleans(),
 )
-def instruct(world: World, document: str, payer: str, payee: str, units: int) -> Attempt | None:
+def instruct(world: World, document: str, payer: str, payee: str, units: int, again: bool = False) -> Attempt | None:
     if payer == payee:
         return None
     asked = payment(document, units, f"party:{payer}", f"party:{payee}")
@@ -334,9 +431,9 @@ def instruct(world: World, document: str, payer: str, payee: str, units: int) ->
     def act() -> Any:
         now = world.ledger.now()
         quote = Quote(CNY, EUR, Fraction(1, 8), ("x", "y"), now, now + timedelta(days=1))
-        return world.clearing.instruct(asked, quote if payee == "berlin" else None)
+        return world.clearing.instruct(asked, quote if payee == "berlin" else None, again=again)
 
-    return Attempt(act, lambda books, _: books.instruct(opaque(document), payer, payee, units))
+    return Attempt(act, lambda books, _: books.instruct(opaque(document), payer, payee, units, again=again))
 
 
 @operation()
@@ -390,10 +487,29 @@ def unstake(world: World, holder: str, number: int) -> Attempt:
 
 @operation(holder=HOLDER, ref=REF, whole=one(1000, 367_000, 400_000))
 def propose(world: World, holder: str, ref: str, whole: int) -> Attempt:
-    spend = Spend("ecosystem-development-fund", "hospital:b", whole * E18)
+    spending = Spend("ecosystem-development-fund", "hospital:b", whole * E18)
+    return proposed(world, holder, ref, spending, ("spend", "hospital:b", whole * E18))
+
+
+@operation(holder=HOLDER, ref=REF)
+def propose_milestone(world: World, holder: str, ref: str) -> Attempt:
+    reach = Reach("technical-development-foundation", "image-analysis")
+    return proposed(world, holder, ref, reach, ("reach", "image-analysis"))
+
+
+@operation(holder=HOLDER, ref=REF, index=st.integers(0, 3))
+def propose_recovery(world: World, holder: str, ref: str, index: int) -> Attempt | None:
+    names = list(world.auditor.proposals)
+    if not names:
+        return None
+    name = names[index % len(names)]
+    return proposed(world, holder, ref, Recover(name), ("recover", name))
+
+
+def proposed(world: World, holder: str, ref: str, action: Action, facts: tuple[Any, ...]) -> Attempt:
     return Attempt(
-        lambda: world.token.governance.propose(holder, ref, spend),
-        lambda books, now: books.propose(holder, ref, "hospital:b", whole * E18, now),
+        lambda: world.token.governance.propose(holder, ref, action),
+        lambda books, now: books.propose(holder, ref, facts, now),
     )
 
 
@@ -495,6 +611,16 @@ def retract(world: World, patient: str, act: str, number: int) -> Attempt:
     )
 
 
+@operation(patient=PATIENT, act=ACT, number=st.integers(1, 2))
+def delete(world: World, patient: str, act: str, number: int) -> Attempt:
+    """What was reported is gone from the EHR, body and all."""
+    kind, moment = sample(act)["resourceType"], datetime(2026, 1, 5, 8, 0, 3, tzinfo=UTC)
+    return Attempt(
+        lambda: world.incentives.rewards.retract(f"{kind}/{patient}-{act}-{number}", moment, "3"),
+        lambda books, _: books.retract(_patient(patient), act, number),
+    )
+
+
 @operation(patient=PATIENT, partner=one(*PARTNERS), number=st.integers(1, 4), points=one(49, 50, 100, 180, 501))
 def redeem(world: World, patient: str, partner: str, number: int, points: int) -> Attempt:
     name = key_of(f"order:{partner}:{patient}-{number}")[:32]
@@ -521,6 +647,12 @@ def expire_points(world: World, patient: str) -> Attempt:
     )
 
 
+@operation()
+def sweep(world: World) -> Attempt:
+    """All patients, one after another."""
+    return Attempt(world.incentives.rewards.sweep, lambda books, now: books.expire_all(now))
+
+
 @operation(month=one("2025-12", "2026-01", "2026-02"), clinicians=one(3, 5, 6, 60, 61))
 def subscribe(world: World, month: str, clinicians: int) -> Attempt:
     return Attempt(
@@ -534,15 +666,20 @@ def arrange(world: World, partner: str) -> Attempt:
     return Attempt(lambda: world.incentives.fees.arrange(partner), lambda books, _: books.arrange(partner))
 
 
-@operation(year=one("2025", "2026", "2027"), units=one(1, 12_345, 60_000_000))
-def share_saving(world: World, year: str, units: int) -> Attempt:
+@operation(year=one("2025", "2026", "2027"), units=one(1, 12_345, 60_000_000), again=st.booleans())
+def share_saving(world: World, year: str, units: int, again: bool) -> Attempt:
     return Attempt(
-        lambda: world.incentives.fees.share_saving("example-life", year, Amount(units, CNY)),
-        lambda books, now: books.save(year, units, now),
+        lambda: world.incentives.fees.share_saving("example-life", year, Amount(units, CNY), again=again),
+        lambda books, now: books.save(year, units, now, again=again),
     )
 
 
-@operation(key=one("subscription:test:2026-01", "arrangement:pharmacy", "saving:example-life:2026"))
+@operation(
+    key=one(
+        *("subscription:test:2026-01", "arrangement:pharmacy"),
+        *("saving:example-life:2026", "saving:example-life:2026:2", "saving:example-life:2026:3"),
+    )
+)
 def refund_fee(world: World, key: str) -> Attempt:
     return Attempt(
         lambda: world.incentives.fees.refund(key),
@@ -560,6 +697,22 @@ def receive_fee(world: World, payer: str, ref: str, units: int) -> Attempt:
 
 
 # assets
+
+
+@operation(holder=HOLDER, ref=REF, units=UNITS)
+def deposit(world: World, holder: str, ref: str, units: int) -> Attempt:
+    return Attempt(
+        lambda: world.assets.registry.fund(holder, ref, Amount(units, CNY)),
+        lambda books, _: books.bank("funded", holder, ref, units),
+    )
+
+
+@operation(holder=HOLDER, ref=REF, units=one(1, 4000, 2 * 10**10))
+def withdraw(world: World, holder: str, ref: str, units: int) -> Attempt:
+    return Attempt(
+        lambda: world.assets.registry.withdraw(holder, ref, Amount(units, CNY)),
+        lambda books, _: books.bank("withdrawn", holder, ref, units),
+    )
 
 
 @operation(title=TITLE, owner=HOLDER, total=one(1, 3, 1000), units=one(10**7, 10**9 + 1), use_fee=one(0, 501))
@@ -680,6 +833,8 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("hold", {"number": 3, "units": 900, "minutes": 30}),
     ("charge", {"number": 4, "units": 333, "node": "n2"}),
     ("receive", {"ref": "r1", "units": 300}),
+    ("seal", {}),
+    ("pay_in", {"party": "insurer", "ref": "r1", "units": 2500}),
     ("instruct", {"document": "d1", "payer": "insurer", "payee": "east", "units": 333}),
     ("instruct", {"document": "d2", "payer": "east", "payee": "west", "units": 2500}),
     ("instruct", {"document": "d3", "payer": "insurer", "payee": "berlin", "units": 2999}),
@@ -688,6 +843,7 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("confirm", {"index": 0, "outcome": Outcome.BOOKED}),
     ("confirm", {"index": 1, "outcome": Outcome.RETURNED}),
     ("confirm", {"index": 0, "outcome": Outcome.RETURNED}),
+    ("instruct", {"document": "d1", "payer": "insurer", "payee": "east", "units": 333, "again": True}),
     ("stake", {"holder": "hospital:a", "ref": "r1", "whole": 3000, "lock": "year"}),
     ("stake", {"holder": "hospital:b", "ref": "r1", "whole": 100, "lock": "none"}),
     ("refer", {"referrer": "hospital:a", "referred": "hospital:x"}),
@@ -695,12 +851,18 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("redeem", {"patient": "p1", "partner": "pharmacy", "number": 1, "points": 50}),
     ("retract", {"patient": "p1", "act": "checkup", "number": 1}),
     ("undo", {"patient": "p1", "partner": "pharmacy", "number": 1}),
+    ("grant", {"patient": "p1", "act": "goal", "number": 1}),
+    ("delete", {"patient": "p1", "act": "goal", "number": 1}),
     ("grant", {"patient": "p1", "act": "plan", "number": 1}),
+    ("grant", {"patient": "p2", "act": "plan", "number": 1}),
     ("subscribe", {"month": "2026-01", "clinicians": 6}),
     ("arrange", {"partner": "pharmacy"}),
-    ("share_saving", {"year": "2026", "units": 12_345}),
-    ("refund_fee", {"key": "arrangement:pharmacy"}),
+    ("share_saving", {"year": "2026", "units": 12_345, "again": False}),
+    ("refund_fee", {"key": "saving:example-life:2026"}),
+    ("share_saving", {"year": "2026", "units": 12_345, "again": True}),
     ("receive_fee", {"payer": "clinic:test", "ref": "r1", "units": 4000}),
+    ("deposit", {"holder": "hospital:a", "ref": "r1", "units": 4000}),
+    ("withdraw", {"holder": "hospital:a", "ref": "r1", "units": 4000}),
     ("tokenize", {"title": A, "owner": "hospital:a", "total": 1000, "units": 10**7, "use_fee": 501}),
     (
         "trade",
@@ -719,12 +881,17 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("take_revenue_back", {"title": A, "ref": "r1"}),
     30,
     ("expire", {}),
+    ("charge", {"number": 5, "units": 1500, "node": "n1"}),
+    ("charge_together", {"first": 6, "second": 7, "units": 1001, "node": "n2"}),
+    ("charge", {"number": 8, "units": 333, "node": "n3"}),
     ("release", {}),
     ("mine", {"month": 12, "first": 40, "second": 9}),
     ("reverse_payout", {"month": 12, "node": "n1"}),
     ("propose", {"holder": "hospital:a", "ref": "r1", "whole": 1000}),
+    ("propose_milestone", {"holder": "hospital:a", "ref": "r2"}),
     ("vote", {"index": 0, "holder": "hospital:a", "choice": Choice.YES}),
     ("vote", {"index": 0, "holder": "hospital:b", "choice": Choice.NO}),
+    ("vote", {"index": 1, "holder": "hospital:a", "choice": Choice.YES}),
     ("unstake", {"holder": "hospital:b", "number": 1}),
     ("revalue", {"title": A, "ref": "r1", "method": "appraisal", "units": 2 * 10**7, "payer": "hospital:a"}),
     ("list_prominently", {"title": A, "ref": "r1", "payer": "hospital:a"}),
@@ -733,15 +900,32 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("burn", {"holder": "investor:c", "ref": "r1", "whole": 100}),
     9,
     ("spend", {"index": 0}),
-    90,
+    ("spend", {"index": 1}),
+    ("propose_recovery", {"holder": "hospital:a", "ref": "r3", "index": 0}),
+    ("vote", {"index": 2, "holder": "hospital:a", "choice": Choice.YES}),
+    17,
+    ("spend", {"index": 2}),
+    ("share_out", {"index": 0, "measured": True, "audited": True}),
+    ("refund", {"number": 5}),
+    ("charge", {"number": 9, "units": 2000, "node": "n5"}),
+    ("receive", {"ref": "r2", "units": 4000}),
+    73,
+    ("share_out", {"index": 1, "measured": False, "audited": False}),
+    ("charge", {"number": 2, "units": 100, "node": "n1"}),
+    ("charge", {"number": 3, "units": 101, "node": "n2"}),
     ("reward", {"referred": "hospital:x", "studies": 2000}),
     740,
     ("expire_points", {"patient": "p1"}),
+    ("sweep", {}),
+    ("share_out", {"index": 2, "measured": True, "audited": True}),
     (
         "trade",
         {"title": A, "ref": "r3", "seller": "hospital:a", "buyer": "investor:c", "shares": 1, "price": 6 * 10**9},
     ),
 ]
+
+#: What the tour does several times in the same way, so that the first time is enough to be crashed.
+ALIKE: Final = {"hold", "charge", "stake", "grant", "trade", "use", "vote"}
 
 #: Two of these at once are one too many: whoever is quicker has it, and the other one is refused.
 RIVALS: Final[list[tuple[str, dict[str, Any], dict[str, Any]]]] = [

@@ -124,7 +124,7 @@ class Dividends:
         self._check_order(period, asset, formula, done)
         pool, carried = pools.pool(period.first, asset), pools.carried(asset)
         self.ledger.open_account(pool, asset)
-        self.ledger.open_account(carried, asset, credit_limit=formula.carry_units_max)
+        self._limit(formula, asset)
         self.ledger.open_account(_apart(period, asset), asset)
         head, units = balances(self.ledger, (pool, carried))
         pooled, left = units[pool], units[carried]
@@ -141,7 +141,14 @@ class Dividends:
         digest = hashlib.sha256(canonical(dict(work))).hexdigest()
         amount = Amount(pooled, asset)
         event = events.shared(pool, str(period), formula.name, head, digest, amount, left, told)
-        return self.ledger.post_all(pools.ISSUER, pools.closing_key(asset, len(done) + 1), steps, event)
+        posting = self.ledger.post_all(pools.ISSUER, pools.closing_key(asset, len(done) + 1), steps, event)
+        self._limit(formula, asset)
+        return posting
+
+    def _limit(self, formula: Formula, asset: Asset) -> None:
+        """Keep what refunds may take ahead at the formula's limit, or at what they have taken where that is more."""
+        limit = formula.carry_units_max
+        self.ledger.open_account(pools.carried(asset), asset, credit_limit=limit, keep_used=True)
 
     def _formula(self, period: Month) -> Formula:
         return dated.in_force(self.formulas, period.end.date() - timedelta(days=1))

@@ -69,10 +69,11 @@ class Fees:
         payer, key = self.payable("partner", partner), f"arrangement:{partner}"
         return self._bill(events.ARRANGED, payer, key, terms.arrangement_units, {"partner": partner})
 
-    def share_saving(self, insurer: str, year: str, saving: Amount) -> Posting:
+    def share_saving(self, insurer: str, year: str, saving: Amount, *, again: bool = False) -> Posting:
         """Bill the part of what an insurer saved in a year, as 2026, that flows back; once for each.
 
-        Raises KeyConflictError where another saving was told of that year before.
+        A year whose bill was refunded is not billed once more unless `again` says so. Raises KeyConflictError where
+        another saving was told of that year before.
         """
         program = self.program()
         terms = program.insurers.get(insurer)
@@ -84,7 +85,7 @@ class Fees:
             raise InvalidAmountError(f"a saving is an amount of {program.asset}")
         part = rounded_up(saving, terms.saving_basis_points)
         facts = {"insurer": insurer, "year": year}
-        payer, key = self.payable("insurer", insurer), f"saving:{insurer}:{year}"
+        payer, key = self.payable("insurer", insurer), self._newest(f"saving:{insurer}:{year}", again=again)
         billed = self._bill(events.SAVED, payer, key, part.units, facts)
         told = self.ledger.notices(billed.id - 1, 1)[0].data
         # What flows back of it may have changed since, with the program.
@@ -144,6 +145,16 @@ class Fees:
         asset = Asset(told["fee"]["asset"], told["fee"]["scale"])
         parts = [(share["account"], Amount(int(share["units"]), asset)) for share in told["shares"]]
         return [Move(name, payer, part, reason) for name, part in parts if part.units]
+
+    def _newest(self, key: str, *, again: bool) -> str:
+        """Return the key of the last bill of those under a key; with `again` the next, where that one was refunded."""
+        newest, number = key, 1
+        while self.ledger.find(self.clinic, f"refund:{newest}") is not None:
+            number += 1
+            if not again and self.ledger.find(self.clinic, f"{key}:{number}") is None:
+                break
+            newest = f"{key}:{number}"
+        return newest
 
     def _bill(self, kind: str, payer: str, key: str, units: int, facts: Mapping[str, str]) -> Posting:
         if (billed := self.ledger.find(self.clinic, key)) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from btt_bridge.errors import MalformedError, MappingError, TooLargeError
 from btt_bridge.mappings import Place, Source
-from btt_bridge.money import Amount, Asset
+from btt_bridge.money import CURRENCIES, Amount, Asset
 from btt_bridge.settle import dated
 from btt_bridge.settle.rewards import conditions
 from btt_bridge.settle.rewards.conditions import Question
@@ -149,7 +149,7 @@ class _Compiler:
         body = self.body
         points, fees, outcomes = body["points"], body["fees"], body["outcomes"]
         effective_from = dated.day(self.source)
-        asset = Asset(fees["asset"], fees["scale"])
+        asset = self._asset()
         acts = {name: self._act(act, ("outcomes", "acts", name)) for name, act in outcomes["acts"].items()}
         consent = self._act({**body["consent"], "resource": "Consent", "day": ""}, ("consent",))
         self._program = Program(
@@ -235,6 +235,13 @@ class _Compiler:
         return None
 
     # --- what is paid -----------------------------------------------------------------------------------
+
+    def _asset(self) -> Asset:
+        asset = Asset(self.body["fees"]["asset"], self.body["fees"]["scale"])
+        known = CURRENCIES.get(asset.code, asset)
+        if asset != known:
+            self._refuse(f"{asset.code} has {known.scale} decimal places", ("fees", "scale"))
+        return asset
 
     def _split(self, name: str, effective_from: date) -> Split:
         shares = tuple(Share(**share) for share in self.body["fees"]["shares"])

@@ -195,6 +195,28 @@ def test_refunds_may_not_run_ahead_for_ever(pooled: House) -> None:
     pooled.assert_sound()
 
 
+def test_a_lowered_limit_stops_no_sharing_and_sinks_as_it_is_made_up_for(pooled: House) -> None:
+    """What was taken ahead before stays allowed, and no more: the next pool goes into it, and the limit follows."""
+    numbers = pooled.work("ann", 4)
+    pooled.over()
+    pooled.distribute(JANUARY)
+    for number in numbers[:3]:
+        refund(pooled, number)
+    pooled.formula(carry_units_max=SHARE)
+    pooled.work("bob", 1)
+    pooled.over()
+    found = pooled.distribute(FEBRUARY)
+    assert (found.paid, pooled.carried) == (0, -2 * SHARE)
+    assert pooled.billing.ledger.balance(pools.carried(CNY)).credit_limit == 2 * SHARE
+    with pytest.raises(OverdrawnError):
+        refund(pooled, numbers[3])
+    pooled.work("bob", 3)
+    pooled.over()
+    assert pooled.distribute(MARCH).paid == pooled.has("bob") == SHARE
+    assert pooled.billing.ledger.balance(pools.carried(CNY)).credit_limit == SHARE
+    pooled.assert_sound()
+
+
 @pytest.mark.parametrize("when", ["read", "decided"])
 def test_a_refund_in_the_middle_of_it_is_not_lost(pooled: House, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Between reading and writing it makes everything be read again; between writing and paying it is carried."""

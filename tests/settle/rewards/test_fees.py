@@ -92,6 +92,27 @@ def test_part_of_a_saving_flows_back_once_a_year(incentives: Incentives) -> None
             incentives.fees.share_saving(insurer, year, amount)
 
 
+def test_a_saving_that_was_refunded_is_billed_once_more_where_that_is_asked_for(incentives: Incentives) -> None:
+    """A repeat that comes late bills nothing; who says so gets one new bill, as often as it is refunded."""
+    fees, insurer = incentives.fees, "insurer:example-life:payable:cny"
+    wrong, right = Amount(1_000_000, CNY), Amount(2_000_000, CNY)
+    first = fees.share_saving("example-life", "2025", wrong)
+    assert fees.share_saving("example-life", "2025", wrong, again=True) == first
+    fees.refund(first.key)
+    assert fees.share_saving("example-life", "2025", wrong) == first
+    with pytest.raises(KeyConflictError):
+        fees.share_saving("example-life", "2025", right)
+    assert units(incentives, insurer) == 0 == shared(incentives)
+    with ThreadPoolExecutor(4) as pool:
+        bills = list(pool.map(lambda _: fees.share_saving("example-life", "2025", right, again=True), range(4)))
+    assert {bill.key for bill in bills} == {"saving:example-life:2025:2"}
+    assert fees.share_saving("example-life", "2025", right) == bills[0]
+    assert units(incentives, insurer) == -400_000 == -shared(incentives)
+    fees.refund(bills[0].key)
+    assert fees.share_saving("example-life", "2025", wrong, again=True).key == "saving:example-life:2025:3"
+    assert units(incentives, insurer) == -200_000 == -shared(incentives)
+
+
 def test_a_bill_is_taken_back_by_the_same_transfers_and_once(incentives: Incentives) -> None:
     """Everybody stands where they stood; what is no bill cannot be refunded."""
     key = incentives.fees.subscribe("2026-01", 7).key

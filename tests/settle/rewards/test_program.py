@@ -54,6 +54,8 @@ def written(tmp_path: Path, old: str, new: str) -> tuple[Path, int]:
         ("basis_points: 6000,", "basis_points: 7000,", "shares", "sum to 11000 basis points, above 10000"),
         ("basis_points: 6000,", "basis_points: 5000,", "shares", "sum to 9000 basis points, below 10000"),
         ("party: foundation,", "party: development-fund,", "shares", "a party stands twice"),
+        ("scale: 2\n", "scale: 3\n", "scale", "CNY has 2 decimal places"),
+        ("asset: CNY\n", "asset: BTT\n", "scale", "BTT has 18 decimal places"),
         ("clinicians_max: 20,", "clinicians_max: 5,", "tiers", "clinicians_max rises"),
         ("points: 800, discount", "points: 200, discount", "tiers", "rise in points and discount"),
         ("patients_min: 11", "patients_min: 1 ", "patients_min", "must be at least 5"),
