@@ -113,7 +113,9 @@ class Expire:
         _check_reason(self.reason)
 
 
-Step = Move | Hold | Post | Void | Expire
+#: What ends a hold.
+Resolving = Post | Void | Expire
+Step = Move | Hold | Resolving
 
 
 @dataclass(frozen=True, slots=True)
