@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -37,8 +38,8 @@ class Transaction:
         self._hash: bytes = last.hash if last else GENESIS
         #: The instant that its postings bear; a clock that was set back does not turn back the book.
         self.at: datetime = max(clock.now(), last.at) if last else clock.now()
-        # Under each key that was looked up: what was asked, as a digest, and what it came to; None where it is free.
-        self._known: dict[tuple[str, str], tuple[bytes, Posting] | None] = {}
+        # By issuer, under each key that was looked up: what was asked, as a digest, and what it came to; None if free.
+        self._known: defaultdict[str, dict[str, tuple[bytes, Posting] | None]] = defaultdict(dict)
         # The holds that were met, and those of them that nothing has resolved.
         self._holds: dict[int, Transfer] = {}
         self._unresolved: set[int] = set()
@@ -48,7 +49,7 @@ class Transaction:
     def find_all(self, issuer: str, keys: Sequence[str]) -> list[Posting]:
         """Return what was posted under any of these keys, in the order of the book."""
         self._look_up(issuer, keys)
-        found = [known[1] for key in dict.fromkeys(keys) if (known := self._known[issuer, key])]
+        found = [known[1] for key in dict.fromkeys(keys) if (known := self._known[issuer][key])]
         return sorted(found, key=lambda posting: posting.id)
 
     def unresolved(self, holds: Collection[int]) -> set[int]:
@@ -57,12 +58,12 @@ class Transaction:
         return self._unresolved.intersection(holds)
 
     def _look_up(self, issuer: str, keys: Iterable[str]) -> None:
-        names = sorted(key for key in set(keys) if (issuer, key) not in self._known)
-        found = rows.postings(self._connection, issuer, names)
-        self._known |= dict.fromkeys(((issuer, name) for name in names), None)
+        known = self._known[issuer]
+        new = sorted(set(keys) - known.keys())
+        found = rows.postings(self._connection, issuer, new)
         postings = rows.stored(self._connection, found)
-        for row, posting in zip(found, postings, strict=True):
-            self._known[issuer, posting.key] = (row.digest, posting)
+        known |= dict.fromkeys(new)
+        known |= {posting.key: (row.digest, posting) for row, posting in zip(found, postings, strict=True)}
         self._add_holds([t for posting in postings for t in posting.transfers if t.kind == "hold"])
 
     def _meet(self, holds: Iterable[int]) -> None:
@@ -137,7 +138,7 @@ class Transaction:
             keys.setdefault(instruction.issuer, []).append(instruction.key)
         for issuer, asked in keys.items():
             self._look_up(issuer, asked)
-        fresh = [i for i in instructions if self._known[i.issuer, i.key] is None]
+        fresh = [i for i in instructions if self._known[i.issuer][i.key] is None]
         draft = self._draft(fresh, opened or {})
         answers = [self._answer(draft, instruction) for instruction in instructions]
         self._write(draft)
@@ -160,15 +161,14 @@ class Transaction:
 
     def _answer(self, draft: Draft, instruction: Instruction) -> Posting | LedgerError:
         """Return the stored answer, a new one, or the refusal."""
-        name = (instruction.issuer, instruction.key)
-        if known := self._known[name]:
+        if known := self._known[instruction.issuer][instruction.key]:
             digest, posting = known
             return posting if digest == instruction.digest else KeyConflictError()
         try:
             posting = draft.add(instruction)
         except LedgerError as refusal:
             return refusal
-        self._known[name] = (instruction.digest, posting)
+        self._known[instruction.issuer][instruction.key] = (instruction.digest, posting)
         return posting
 
     def _write(self, draft: Draft) -> None:

@@ -143,7 +143,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transfers", type=int, default=100_000)
     parser.add_argument("--engine", choices=list(_LEAST), action="append")
-    parser.add_argument("--folder", help="where the databases lie, PostgreSQL's too; ten million transfers need 8 GB")
+    parser.add_argument("--folder", help="where the databases lie, PostgreSQL's too; ten million transfers need 5 GB")
     asked = parser.parse_args()
     tempfile.tempdir = asked.folder
     for line in measure(asked.transfers, asked.engine or list(_LEAST)):
