@@ -126,6 +126,79 @@ def test_amounts_of_38_digits_are_kept_to_the_last(ledger: Ledger) -> None:
     assert_sound(ledger)
 
 
+def test_a_batch_of_many_rows_is_as_whole_as_one(ledger: Ledger) -> None:
+    """More rows than one statement takes: each posting, its transfers and its event are there, numbered by account."""
+    asked = [
+        Instruction(
+            "test", f"m{n}", (move(WORLD, A, 1), move(A, B, 1)), Event("btt.test.v1", A if n % 3 else B, {"n": n})
+        )
+        for n in range(251)
+    ]
+    answers = ledger.post_many(asked)
+    assert answers == ledger.find_all("test", [instruction.key for instruction in asked])
+    assert units(ledger, A, B) == [100, 251]
+    notices = ledger.notices(0, 1000)
+    assert [notice.data["n"] for notice in notices] == list(range(251))
+    assert [notice.sequence for notice in notices if notice.account == B] == list(range(1, 85))
+    assert_sound(ledger)
+
+
+# --- transactions ---------------------------------------------------------------------------------------
+
+
+def test_what_a_transaction_posted_it_knows(ledger: Ledger, clock: FakeClock) -> None:
+    """Later postings of one transaction build on earlier ones: chain, keys, holds and the numbers of events."""
+    event = Event("btt.test.v1", A, {})
+    with ledger.transaction() as book:
+        assert book.find_all("test", ["one", "fund"]) == [ledger.find("test", "fund")]
+        held = book.post(Instruction("test", "one", (hold(40, clock.now() + timedelta(minutes=1)),), event))
+        assert isinstance(held, Posting)
+        assert book.find_all("test", ["one"]) == [held]
+        assert book.unresolved([held.id, 1]) == {held.id}
+        taken = book.post(Instruction("test", "two", (Post(held.id, "test"),), event))
+        assert isinstance(taken, Posting)
+        assert book.unresolved([held.id]) == set()
+        assert isinstance(book.post(Instruction("test", "two", (move(A, B, 1),))), KeyConflictError)
+        assert isinstance(book.post(Instruction("test", "three", (Void(held.id, "test"),))), HoldResolvedError)
+    assert ledger.find_all("test", ["one", "two"]) == [held, taken]
+    assert [notice.sequence for notice in ledger.notices(0, 10)] == [1, 2]
+    assert units(ledger, A, B) == [60, 40]
+    assert_sound(ledger)
+
+
+def test_a_transaction_is_one_instant_and_happens_or_does_not(ledger: Ledger, clock: FakeClock) -> None:
+    """Time that passes in it is not told by it; what breaks it leaves no posting and no account behind."""
+    with ledger.transaction() as book:
+        clock.advance(5)
+        answers = book.post_many([Instruction("test", "one", (move(A, "new:cny", 1),))], {"new:cny": CNY, B: CNY})
+    (posting,) = answers
+    assert isinstance(posting, Posting)
+    assert posting.at == book.at == clock.now() - timedelta(seconds=5)
+
+    def broken() -> None:
+        with ledger.transaction() as book:
+            book.post_many([Instruction("test", "two", (move(A, "newer:cny", 1),))], {"newer:cny": CNY})
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - it is our own
+        broken()
+    assert [balance.account for balance in ledger.balances()] == [A, B, "new:cny", WORLD]
+    assert ledger.find("test", "two") is None
+    assert_sound(ledger)
+
+
+def test_an_account_that_a_transaction_opens_keeps_its_asset(ledger: Ledger) -> None:
+    """What stands under that name in another asset refuses the one posting; another scale refuses the whole."""
+    with ledger.transaction() as book:
+        asked = [Instruction("test", "odd", (move(A, "c", 1),)), Instruction("test", "even", (move(A, B, 1),))]
+        assert isinstance(book.post_many(asked[:1], {"c": POINTS})[0], UnbalancedError)
+        assert isinstance(book.post_many(asked, {"c": CNY})[1], Posting)
+        with pytest.raises(InvalidAmountError):
+            book.post_many(asked, {"d": Asset("CNY", 3)})
+    assert ledger.balance("c").asset == POINTS
+    assert_sound(ledger)
+
+
 # --- keys -----------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from btt_bridge.errors import HoldResolvedError, KeyConflictError, LedgerError, OverdrawnError
-from btt_bridge.ledger import Hold, Ledger, Move, Post, Posting, Void, audit
+from btt_bridge.ledger import Hold, Instruction, Ledger, Move, Post, Posting, Void, audit
 from btt_bridge.money import CNY, Amount
 from btt_bridge.testing import FakeClock
 
@@ -103,6 +103,22 @@ def test_one_hold_is_resolved_once(database_url: str) -> None:
     assert ledger.balance("a:cny").debits_pending == 0
     assert audit.verify(ledger).problem == ""
     ledger.close()
+
+
+def test_nobody_comes_between_what_is_read_and_what_is_posted_by_it(database_url: str) -> None:
+    """Eight writers count what stands and post the next number, each in one transaction: no number is taken twice."""
+    _open(database_url).close()
+
+    def next_number(ledger: Ledger, _: int) -> Posting:
+        with ledger.transaction() as book:
+            found = book.find_all("t", [f"n{number}" for number in range(1, WRITERS + 1)])
+            steps = (Move("world:cny", "a:cny", Amount(1, CNY), "in"),)
+            answer = book.post(Instruction("t", f"n{len(found) + 1}", steps))
+        assert isinstance(answer, Posting)
+        return answer
+
+    answers = _attempts(database_url, next_number)
+    assert {answer.key for answer in answers if isinstance(answer, Posting)} == {f"n{n}" for n in range(1, WRITERS + 1)}
 
 
 def _spend_one_by_one(url: str, writer: int) -> int:

@@ -22,6 +22,7 @@ from btt_bridge.ledger.moves import (
     Transfer,
     Void,
 )
+from btt_bridge.ledger.transaction import Transaction
 
 __all__ = [
     "Balance",
@@ -37,6 +38,7 @@ __all__ = [
     "Post",
     "Posting",
     "Step",
+    "Transaction",
     "Transfer",
     "Void",
 ]

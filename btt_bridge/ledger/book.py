@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from btt_bridge.clock import Clock, SystemClock
 from btt_bridge.database import open_database, reading, writing
 from btt_bridge.errors import (
-    InvalidAmountError,
-    KeyConflictError,
     LedgerError,
-    OverdrawnError,
-    UnbalancedError,
     UnknownAccountError,
 )
 from btt_bridge.ledger import rows
-from btt_bridge.ledger.chain import GENESIS
-from btt_bridge.ledger.draft import Draft
 from btt_bridge.ledger.guards import metadata
 from btt_bridge.ledger.moves import (
     Balance,
     Event,
-    Expire,
     Hindrance,
     Instruction,
     Line,
     Notice,
-    Post,
     Posting,
     Step,
     Transfer,
-    Void,
-    check_account,
 )
 from btt_bridge.ledger.schema import (
     account_table,
@@ -49,15 +38,8 @@ from btt_bridge.ledger.schema import (
     transfer_table,
 )
 from btt_bridge.ledger.totals import total
-from btt_bridge.log import logger
-from btt_bridge.money import Amount, Asset
-
-_log = logger("ledger")
-_LAST = (
-    select(transfer_table.c.id, transfer_table.c.hash, transfer_table.c.at)
-    .order_by(transfer_table.c.id.desc())
-    .limit(1)
-)
+from btt_bridge.ledger.transaction import Transaction
+from btt_bridge.money import Asset
 
 
 class Ledger:
@@ -80,18 +62,11 @@ class Ledger:
         accounts that stand for the world outside. The asset, and its scale, are fixed for ever. Raises OverdrawnError
         where more is owed or held than the limit; with `keep_used` just that much stays the limit until it is less.
         """
-        if credit_limit is not None:
-            Amount(credit_limit, asset)
         with reading(self.engine) as connection:
-            if _same(rows.one_account(connection, name), asset, credit_limit):
+            if rows.is_same(rows.one_account(connection, name), asset, credit_limit):
                 return
-        with self.extending() as connection:
-            scale = connection.execute(select(asset_table.c.scale).filter_by(code=asset.code)).scalar()
-            if scale is None:
-                connection.execute(insert(asset_table).values(code=asset.code, scale=asset.scale))
-            elif scale != asset.scale:
-                raise InvalidAmountError(f"this ledger keeps {asset.code} at {scale} decimal places")
-            _open_or_limit(connection, name, asset, credit_limit, keep_used=keep_used)
+        with self.transaction() as book:
+            book.open_account(name, asset, credit_limit=credit_limit, keep_used=keep_used)
 
     def balance(self, account: str) -> Balance:
         """Return what an account stands at; one row, however long its history."""
@@ -169,12 +144,8 @@ class Ledger:
 
     def post_many(self, instructions: Sequence[Instruction]) -> list[Posting | LedgerError]:
         """Carry out many instructions in one commit; one that is refused has its error, and costs only itself."""
-        with self.extending() as connection:
-            known = _known(connection, instructions)
-            draft = self._draft(connection, [i for i in instructions if (i.issuer, i.key) not in known])
-            answers = [_answer(draft, known, instruction) for instruction in instructions]
-            rows.write(connection, draft)
-        return answers
+        with self.transaction() as book:
+            return book.post_many(instructions)
 
     def find(self, issuer: str, key: str) -> Posting | None:
         """Return what was posted under a key, or None."""
@@ -202,8 +173,9 @@ class Ledger:
     def now(self) -> datetime:
         """Return the instant that a posting would bear now; a clock that was set back does not turn back the book."""
         with reading(self.engine) as connection:
-            last = connection.execute(_LAST).first()
-        return self._now(last)
+            last = rows.last_transfer(connection)
+        now = self.clock.now()
+        return max(now, last.at) if last else now
 
     # --- holds ------------------------------------------------------------------------------------------
 
@@ -309,85 +281,8 @@ class Ledger:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4277009103)")
             yield connection
 
-    def _draft(self, connection: Connection, instructions: Collection[Instruction]) -> Draft:
-        """Read what these instructions touch, accounts locked in the order of their ids."""
-        last = connection.execute(_LAST).first()
-        named = {s.hold for i in instructions for s in i.steps if isinstance(s, Post | Void | Expire)}
-        holds = {t.id: t for t in rows.transfers(connection, sorted(named)) if t.kind == "hold"}
-        return Draft(
-            at=self._now(last),
-            last=last.id if last else 0,
-            hash=last.hash if last else GENESIS,
-            accounts=rows.standing(connection, _accounts_of(instructions, holds)),
-            holds=holds,
-            unresolved=rows.unresolved(connection, holds),
-        )
-
-    def _now(self, last: Row[Any] | None) -> datetime:
-        now = self.clock.now()
-        return max(now, last.at) if last else now
-
-
-def _answer(
-    draft: Draft, known: dict[tuple[str, str], tuple[bytes, Posting]], instruction: Instruction
-) -> Posting | LedgerError:
-    """Return the stored answer, a new one, or the refusal."""
-    name = (instruction.issuer, instruction.key)
-    if name in known:
-        digest, posting = known[name]
-        return posting if digest == instruction.digest else KeyConflictError()
-    try:
-        posting = draft.add(instruction)
-    except LedgerError as refusal:
-        return refusal
-    known[name] = (instruction.digest, posting)
-    return posting
-
-
-def _accounts_of(instructions: Iterable[Instruction], holds: Mapping[int, Transfer]) -> set[str]:
-    names = {hold.debit for hold in holds.values()} | {hold.credit for hold in holds.values()}
-    for instruction in instructions:
-        if instruction.event:
-            names.add(instruction.event.account)
-        for step in instruction.steps:
-            if not isinstance(step, Post | Void | Expire):
-                names |= {step.debit, step.credit}
-    return names
-
-
-def _known(connection: Connection, instructions: Iterable[Instruction]) -> dict[tuple[str, str], tuple[bytes, Posting]]:
-    """Return what was posted before under the keys of these instructions, with the digest of what was asked."""
-    keys: dict[str, set[str]] = {}
-    for instruction in instructions:
-        keys.setdefault(instruction.issuer, set()).add(instruction.key)
-    found = [row for issuer, asked in keys.items() for row in rows.postings(connection, issuer, sorted(asked))]
-    stored = rows.stored(connection, found)
-    return {(p.issuer, p.key): (row.digest, p) for row, p in zip(found, stored, strict=True)}
-
-
-def _same(row: Row[Any] | None, asset: Asset, credit_limit: int | None) -> bool:
-    return row is not None and Asset(row.asset, row.scale) == asset and row.credit_limit == credit_limit
-
-
-def _open_or_limit(
-    connection: Connection, name: str, asset: Asset, credit_limit: int | None, *, keep_used: bool
-) -> None:
-    row = rows.one_account(connection, name)
-    if row is None:
-        check_account(name)
-        totals = dict.fromkeys(("debits_posted", "credits_posted", "debits_pending", "credits_pending"), 0)
-        connection.execute(
-            insert(account_table).values(name=name, asset=asset.code, credit_limit=credit_limit, **totals)
-        )
-        return
-    if row.asset != asset.code:
-        raise UnbalancedError(f"{name} holds {row.asset}")
-    balance = rows.balance(row)
-    used = balance.debits_pending - balance.units
-    if credit_limit is not None and credit_limit < used:
-        if not keep_used:
-            raise OverdrawnError(f"{name} owes or holds more than that limit")
-        credit_limit = used
-        if row.credit_limit != used:
-            _log.warning("more is owed or held than a new credit limit; that much stays", asset=asset.code, units=used)
-    connection.execute(update(account_table).where(account_table.c.id == row.id).values(credit_limit=credit_limit))
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open the writing transaction for who reads first and posts by what was read: nobody comes between the two."""
+        with self.extending() as connection:
+            yield Transaction(connection, self.clock)

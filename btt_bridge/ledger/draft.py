@@ -16,7 +16,7 @@ from btt_bridge.errors import (
     UnknownHoldError,
 )
 from btt_bridge.ledger.chain import link, origin
-from btt_bridge.ledger.moves import Expire, Hold, Instruction, Move, Post, Posting, Step, Transfer, Void
+from btt_bridge.ledger.moves import Event, Expire, Hold, Instruction, Post, Posting, Resolving, Step, Transfer
 from btt_bridge.money import Amount, Asset
 
 
@@ -28,6 +28,8 @@ class Standing:
     name: str
     asset: Asset
     credit_limit: int | None
+    #: How many events were told of it; the next has the next number.
+    told: int
     debits_posted: int
     credits_posted: int
     debits_pending: int
@@ -91,11 +93,12 @@ class Draft:
     unresolved: set[int]
     postings: list[Posting] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
+    #: Posting, account and number of each event, and the event.
+    events: list[tuple[int, int, int, Event]] = field(default_factory=list)
 
     def add(self, instruction: Instruction) -> Posting:
         """Work out one instruction; raise the LedgerError that refuses it."""
-        if instruction.event:
-            self._account(instruction.event.account)
+        told = self._account(instruction.event.account) if instruction.event else None
         plans = [self._plan(step) for step in instruction.steps]
         holds = [plan.hold.id for plan in plans if plan.hold]
         if len(set(holds)) != len(holds):
@@ -106,10 +109,13 @@ class Draft:
         posting = Posting(transfers[0].id, instruction.issuer, instruction.key, self.at, transfers)
         self.postings.append(posting)
         self.instructions.append(instruction)
+        if instruction.event and told:
+            told.told += 1
+            self.events.append((posting.id, told.id, told.told, instruction.event))
         return posting
 
     def _plan(self, step: Step) -> _Plan:
-        if isinstance(step, Move | Hold):
+        if not isinstance(step, Resolving):
             debit, credit = self._account(step.debit), self._account(step.credit)
             for account in (debit, credit):
                 if account.asset != step.amount.asset:
@@ -124,7 +130,7 @@ class Draft:
         amount = self._resolved_amount(step, hold)
         return _Plan(step.kind, self._account(hold.debit), self._account(hold.credit), amount, step.reason, hold=hold)
 
-    def _resolved_amount(self, step: Post | Void | Expire, hold: Transfer) -> Amount:
+    def _resolved_amount(self, step: Resolving, hold: Transfer) -> Amount:
         """Return what a step takes or releases of a hold, if it may do so now."""
         assert hold.expires_at is not None  # the table says so of every hold
         over = self.at >= hold.expires_at

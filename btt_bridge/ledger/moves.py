@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from btt_bridge.database import moment_text
@@ -21,6 +22,8 @@ _REASON = re.compile(r"[a-z0-9 -]{1,64}")
 _EVENT_TYPE = re.compile(r"[a-z0-9.]{1,64}")
 
 
+# The same few names and reasons come again and again.
+@lru_cache(maxsize=4096)
 def check_account(name: str) -> None:
     """Raise UnknownAccountError for what no account can be called."""
     if not _ACCOUNT.fullmatch(name):
@@ -37,6 +40,7 @@ def _check_transfer(debit: str, credit: str, amount: Amount, reason: str) -> Non
     _check_reason(reason)
 
 
+@lru_cache(maxsize=256)
 def _check_reason(reason: str) -> None:
     if not _REASON.fullmatch(reason):
         raise LedgerError("a reason is a few plain words: a-z, 0-9, blanks and hyphens")
@@ -113,7 +117,9 @@ class Expire:
         _check_reason(self.reason)
 
 
-Step = Move | Hold | Post | Void | Expire
+#: What ends a hold.
+Resolving = Post | Void | Expire
+Step = Move | Hold | Resolving
 
 
 @dataclass(frozen=True, slots=True)

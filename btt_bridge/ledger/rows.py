@@ -5,12 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ARRAY, Column, Connection, Dialect, Row, Table, bindparam, func, insert, select
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Connection,
+    Dialect,
+    Insert,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    func,
+    insert,
+    select,
+)
 
 from btt_bridge.ledger.draft import Draft, Standing
-from btt_bridge.ledger.moves import Balance, Event, Notice, Posting, Transfer
+from btt_bridge.ledger.moves import Balance, Notice, Posting, Transfer
 from btt_bridge.ledger.schema import (
     account_table,
     asset_table,
@@ -23,9 +37,18 @@ from btt_bridge.ledger.totals import total
 from btt_bridge.money import Amount, Asset
 
 _T = TypeVar("_T")
+_Columns = dict[str, list[Any]]
+_ROWS: Final = 100
 
+# Statements are built once, for building one takes SQLAlchemy as long as running it.
+_these: BindParameter[Any] = bindparam("these", expanding=True)
 _debit, _credit = account_table.alias("debit_account"), account_table.alias("credit_account")
-TRANSFERS = (
+_LAST = (
+    select(transfer_table.c.id, transfer_table.c.hash, transfer_table.c.at)
+    .order_by(transfer_table.c.id.desc())
+    .limit(1)
+)
+_TRANSFERS = (
     select(
         transfer_table,
         _debit.c.name.label("debit_name"),
@@ -35,8 +58,31 @@ TRANSFERS = (
     .join(_debit, _debit.c.id == transfer_table.c.debit)
     .join(_credit, _credit.c.id == transfer_table.c.credit)
     .join(asset_table, asset_table.c.code == transfer_table.c.asset)
+    .where(transfer_table.c.id.in_(_these))
+    .order_by(transfer_table.c.id)
 )
+_POSTINGS = select(posting_table).where(posting_table.c.issuer == bindparam("issuer"), posting_table.c.key.in_(_these))
+_UNRESOLVED = select(open_hold_table.c.hold).where(open_hold_table.c.hold.in_(_these))
 ACCOUNTS = select(account_table, asset_table.c.scale).join(asset_table, asset_table.c.code == account_table.c.asset)
+_ACCOUNT = ACCOUNTS.where(account_table.c.name == bindparam("name"))
+_told = select(func.max(outbox_table.c.sequence)).where(outbox_table.c.account == account_table.c.id)
+_STANDING = (
+    ACCOUNTS.add_columns(_told.scalar_subquery().label("told"))
+    .where(account_table.c.name.in_(_these))
+    .order_by(account_table.c.id)
+    .with_for_update(of=account_table, key_share=True)
+)
+
+
+def _read(connection: Connection, query: Select[Any], these: Sequence[Any], **more: str) -> Iterator[Row[Any]]:
+    """Yield what a query finds of these, as many at a time as every engine takes."""
+    for chunk in chunks(these):
+        yield from connection.execute(query, {"these": chunk, **more})
+
+
+def last_transfer(connection: Connection) -> Row[Any] | None:
+    return connection.execute(_LAST).first()
+
 
 NOTICES = (
     select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
@@ -48,23 +94,17 @@ _SIDES = (transfer_table.c.debit, transfer_table.c.credit)
 
 
 def standing(connection: Connection, names: Collection[str]) -> dict[str, Standing]:
+    """Return these accounts, locked in the order of their ids."""
     found = {}
-    for chunk in chunks(sorted(names)):
-        query = ACCOUNTS.where(account_table.c.name.in_(chunk)).order_by(account_table.c.id)
-        for row in connection.execute(query.with_for_update(of=account_table, key_share=True)):
-            totals = (row.debits_posted, row.credits_posted, row.debits_pending, row.credits_pending)
-            found[row.name] = Standing(row.id, row.name, Asset(row.asset, row.scale), row.credit_limit, *totals)
+    for row in _read(connection, _STANDING, sorted(names)):
+        asset, told = Asset(row.asset, row.scale), row.told or 0
+        totals = (row.debits_posted, row.credits_posted, row.debits_pending, row.credits_pending)
+        found[row.name] = Standing(row.id, row.name, asset, row.credit_limit, told, *totals)
     return found
 
 
 def postings(connection: Connection, issuer: str, keys: Sequence[str]) -> list[Row[Any]]:
-    return [
-        row
-        for chunk in chunks(keys)
-        for row in connection.execute(
-            select(posting_table).where(posting_table.c.issuer == issuer, posting_table.c.key.in_(chunk))
-        )
-    ]
+    return list(_read(connection, _POSTINGS, keys, issuer=issuer))
 
 
 def stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[Posting]:
@@ -79,11 +119,7 @@ def stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[Posting]:
 
 def transfers(connection: Connection, ids: Sequence[int]) -> list[Transfer]:
     """Return these transfers in the order of the book."""
-    return [
-        _transfer(row)
-        for chunk in chunks(sorted(ids))
-        for row in connection.execute(TRANSFERS.where(transfer_table.c.id.in_(chunk)).order_by(transfer_table.c.id))
-    ]
+    return [_transfer(row) for row in _read(connection, _TRANSFERS, sorted(ids))]
 
 
 def touching(connection: Connection, account: int, limit: int, beyond: int, *, back: bool) -> list[int]:
@@ -109,13 +145,7 @@ def change_since(connection: Connection, account: int, transfer: int) -> int:
 
 def unresolved(connection: Connection, holds: Collection[int]) -> set[int]:
     """Return those of these holds that nothing has resolved."""
-    return {
-        hold
-        for chunk in chunks(sorted(holds))
-        for hold in connection.execute(
-            select(open_hold_table.c.hold).where(open_hold_table.c.hold.in_(chunk))
-        ).scalars()
-    }
+    return {row.hold for row in _read(connection, _UNRESOLVED, sorted(holds))}
 
 
 def _transfer(row: Row[Any]) -> Transfer:
@@ -135,7 +165,11 @@ def _transfer(row: Row[Any]) -> Transfer:
 
 
 def one_account(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(ACCOUNTS.where(account_table.c.name == name)).first()
+    return connection.execute(_ACCOUNT, {"name": name}).first()
+
+
+def is_same(row: Row[Any] | None, asset: Asset, credit_limit: int | None) -> bool:
+    return row is not None and Asset(row.asset, row.scale) == asset and row.credit_limit == credit_limit
 
 
 def balance(row: Row[Any]) -> Balance:
@@ -166,102 +200,99 @@ def write(connection: Connection, draft: Draft) -> None:
     """Write the drafted postings, their transfers and their events; the triggers keep the totals."""
     if not draft.postings:
         return
-    ids = {name: account.id for name, account in draft.accounts.items()}
-    pairs = list(zip(draft.postings, draft.instructions, strict=True))
-    _insert(
-        connection,
-        posting_table,
-        [
-            {
-                "id": p.id,
-                "issuer": p.issuer,
-                "key": p.key,
-                "digest": i.digest,
-                "event": i.event_digest,
-                "transfers": len(p.transfers),
-                "at": p.at,
-            }
-            for p, i in pairs
-        ],
-    )
-    _insert(
-        connection,
-        transfer_table,
-        [
-            {
-                "id": t.id,
-                "posting": t.posting,
-                "kind": t.kind,
-                "debit": ids[t.debit],
-                "credit": ids[t.credit],
-                "asset": t.amount.asset.code,
-                "amount": t.amount.units,
-                "hold": t.hold,
-                "expires_at": t.expires_at,
-                "reason": t.reason,
-                "at": t.at,
-                "hash": t.hash,
-            }
-            for p in draft.postings
-            for t in p.transfers
-        ],
-    )
-    _tell(connection, ids, [(p.id, i.event) for p, i in pairs if i.event])
-
-
-def _tell(connection: Connection, ids: Mapping[str, int], events: Sequence[tuple[int, Event]]) -> None:
-    """Put events into the outbox, each with its account's next number."""
-    if not events:
-        return
-    sequence = {
-        account: connection.execute(
-            select(func.coalesce(func.max(outbox_table.c.sequence), 0)).where(outbox_table.c.account == account)
-        ).scalar_one()
-        for account in {ids[event.account] for _, event in events}
-    }
-    rows = []
-    for posting, event in events:
-        account = ids[event.account]
-        sequence[account] += 1
-        rows.append(
-            {
-                "posting": posting,
-                "account": account,
-                "sequence": sequence[account],
-                "type": event.type,
-                "data": event.text,
-            }
-        )
-    _insert(connection, outbox_table, rows)
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert many rows, each with every column.
-
-    On PostgreSQL it is one statement, for its triggers work once a statement. The values are made column by column,
-    which takes half the time of SQLAlchemy's own row by row.
-    """
-    dialect = connection.dialect
-    columns = {column.name: _stored_values(dialect, column, rows) for column in table.c}
-    if dialect.name == "sqlite":
-        connection.exec_driver_sql(_statement(table, dialect), list(zip(*columns.values(), strict=True)))
+    columns = {posting_table: _posting_columns(draft), transfer_table: _transfer_columns(draft)}
+    if draft.events:
+        columns[outbox_table] = _outbox_columns(draft)
+    stored = {table: _stored(connection.dialect, table, values) for table, values in columns.items()}
+    if connection.dialect.name == "sqlite":
+        _insert_by_rows(connection, stored)
     else:
-        connection.exec_driver_sql(_statement(table, dialect), columns)
+        _insert_at_once(connection, stored)
 
 
-@lru_cache(maxsize=64)
-def _statement(table: Table, dialect: Dialect) -> str:
-    """Return the text that inserts one row on SQLite, or as many as its arrays hold on PostgreSQL."""
-    if dialect.name == "sqlite":
-        return str(insert(table).compile(dialect=dialect))
-    arrays = (func.unnest(bindparam(column.name, type_=ARRAY(column.type))) for column in table.c)
-    rows = insert(table).from_select([column.name for column in table.c], select(*arrays))
-    return str(rows.compile(dialect=dialect))
+def _posting_columns(draft: Draft) -> _Columns:
+    made, asked = draft.postings, draft.instructions
+    return {
+        "id": [p.id for p in made],
+        "issuer": [p.issuer for p in made],
+        "key": [p.key for p in made],
+        "digest": [i.digest for i in asked],
+        "event": [i.event_digest for i in asked],
+        "transfers": [len(p.transfers) for p in made],
+        "at": [p.at for p in made],
+    }
 
 
-def _stored_values(dialect: Dialect, column: Column[Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    name, stored = column.name, column.type.dialect_impl(dialect).bind_processor(dialect)
-    return [stored(row[name]) for row in rows] if stored else [row[name] for row in rows]
+def _transfer_columns(draft: Draft) -> _Columns:
+    made, accounts = [t for p in draft.postings for t in p.transfers], draft.accounts
+    return {
+        "id": [t.id for t in made],
+        "posting": [t.posting for t in made],
+        "kind": [t.kind for t in made],
+        "debit": [accounts[t.debit].id for t in made],
+        "credit": [accounts[t.credit].id for t in made],
+        "asset": [t.amount.asset.code for t in made],
+        "amount": [t.amount.units for t in made],
+        "hold": [t.hold for t in made],
+        "expires_at": [t.expires_at for t in made],
+        "reason": [t.reason for t in made],
+        "at": [t.at for t in made],
+        "hash": [t.hash for t in made],
+    }
+
+
+def _outbox_columns(draft: Draft) -> _Columns:
+    told = draft.events
+    return {
+        "posting": [posting for posting, _, _, _ in told],
+        "account": [account for _, account, _, _ in told],
+        "sequence": [sequence for _, _, sequence, _ in told],
+        "type": [event.type for _, _, _, event in told],
+        "data": [event.text for _, _, _, event in told],
+    }
+
+
+def _stored(dialect: Dialect, table: Table, columns: _Columns) -> _Columns:
+    """Return values as the driver takes them: column by column, in half the time of SQLAlchemy's own row by row."""
+    processors = {column.name: column.type.dialect_impl(dialect).bind_processor(dialect) for column in table.c}
+    return {
+        name: [process(value) for value in values] if (process := processors[name]) else values
+        for name, values in columns.items()
+    }
+
+
+def _insert_by_rows(connection: Connection, tables: Mapping[Table, _Columns]) -> None:
+    """Insert on SQLite, some rows a statement: what it does to be able to undo a statement costs as much as a row."""
+    for table, columns in tables.items():
+        for chunk in chunks(list(zip(*columns.values(), strict=True)), _ROWS):
+            values = tuple(chain.from_iterable(chunk))
+            connection.exec_driver_sql(_inserting_rows(table, connection.dialect, len(chunk)), values)
+
+
+def _insert_at_once(connection: Connection, tables: Mapping[Table, _Columns]) -> None:
+    """Insert on PostgreSQL in one statement: one round trip, and its triggers work once a statement."""
+    values = {f"{table.name}_{name}": column for table, columns in tables.items() for name, column in columns.items()}
+    connection.exec_driver_sql(_inserting_at_once(tuple(tables), connection.dialect), values)
+
+
+@lru_cache(maxsize=512)
+def _inserting_rows(table: Table, dialect: Dialect, count: int) -> str:
+    head, values = str(insert(table).compile(dialect=dialect)).split(" VALUES ")
+    return f"{head} VALUES {', '.join([values] * count)}"
+
+
+@lru_cache(maxsize=16)
+def _inserting_at_once(tables: tuple[Table, ...], dialect: Dialect) -> str:
+    *before, last = [_inserting_arrays(table) for table in tables]
+    whole = last.add_cte(*(one.cte(f"{one.table.name}_rows") for one in before))
+    return str(whole.compile(dialect=dialect))
+
+
+def _inserting_arrays(table: Table) -> Insert:
+    """Return the insert of as many rows as its arrays hold."""
+    names = [column.name for column in table.c]
+    arrays = (func.unnest(bindparam(f"{table.name}_{column.name}", type_=ARRAY(column.type))) for column in table.c)
+    return insert(table).from_select(names, select(*arrays))
 
 
 def chunks(values: Sequence[_T], size: int = 5000) -> Iterator[Sequence[_T]]:

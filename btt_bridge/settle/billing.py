@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import takewhile
 
 from btt_bridge.errors import (
     CapacityError,
@@ -18,7 +19,7 @@ from btt_bridge.errors import (
     RefusedError,
     UnknownError,
 )
-from btt_bridge.ledger import Expire, Hold, Instruction, Ledger, Move, Post, Posting, Step, Transfer, Void
+from btt_bridge.ledger import Expire, Hold, Instruction, Ledger, Move, Post, Posting, Step, Transaction, Transfer, Void
 from btt_bridge.money import BTT, POINTS, Amount, Asset
 from btt_bridge.records import Charge, Urgency
 from btt_bridge.settle import events, meters, pools
@@ -99,7 +100,7 @@ class Billing:
         """Open the accounts that every bill needs."""
         meters.open_accounts(self.ledger, self.hospital)
         for asset in self._assets():
-            self._limit(asset)
+            self._limit(self.ledger, asset)
             self.ledger.open_account(self.payer(asset), asset, credit_limit=None if _is_currency(asset) else 0)
             self.ledger.open_account(clearing(asset), asset)
             for share in (share for split in self.splits for share in split.shares if share.account):
@@ -130,26 +131,22 @@ class Billing:
         A bill that was charged before stands as it is: a later revision costs nothing. A hold that is still open is
         kept where it suffices, and otherwise replaced by this one in the same posting.
         """
-        bill = _bill(study_key, service)
-        if (standing := self._charged(bill)) is not None:
-            return standing
-        self._limit(charge.amount.asset)
+        bill, asset = _bill(study_key, service), charge.amount.asset
         expires_at = deadline + self.margin
-        payable, pool = self.payable(charge.amount.asset), clearing(charge.amount.asset)
-        event = events.held(payable, bill, charge, expires_at)
-        for _ in range(_TRIES):
-            number, open_hold = self._open_hold(bill)
-            steps: list[Step] = []
-            if open_hold:
-                held = open_hold.transfers[-1]
-                if held.amount == charge.amount and held.expires_at is not None and held.expires_at >= expires_at:
-                    return Standing(State.HELD, open_hold)
-                steps.append(Void(held.id, _RELEASE))
-            steps.append(Hold(payable, pool, charge.amount, _HOLD, expires_at))
-            with suppress(KeyConflictError, HoldResolvedError):  # somebody else was quicker; look again
-                key = f"{bill}:hold:{number + 1}"
-                return Standing(State.HELD, self.ledger.post_all(self.hospital, key, steps, event))
-        raise CapacityError("this bill is being changed by others all the time")
+        event = events.held(self.payable(asset), bill, charge, expires_at)
+        with self.ledger.transaction() as book:
+            past = _pasts(book, self.hospital, [bill])[bill]
+            if past.charged or past.suffices(charge.amount, expires_at):
+                return past.standing
+            self._limit(book, asset)
+            steps: list[Step] = [Void(past.open_hold.id, _RELEASE)] if past.open_hold else []
+            steps.append(Hold(self.payable(asset), clearing(asset), charge.amount, _HOLD, expires_at))
+            key = f"{bill}:hold:{len(past.holds) + 1}"
+            answer = book.post(Instruction(self.hospital, key, tuple(steps), event))
+        # Out here, so that the limit stands whatever becomes of the hold.
+        if isinstance(answer, LedgerError):
+            raise answer
+        return Standing(State.HELD, answer)
 
     def post(self, study_key: str, service: str, charge: Charge, node: str) -> Standing:
         """Charge a delivered result and share it out; once for a study and service, and again it says what stands.
@@ -164,33 +161,28 @@ class Billing:
 
     def post_all(self, deliveries: Sequence[Delivered]) -> list[Standing | LedgerError]:
         """Charge many delivered results in one commit; one that is refused has its error, and costs only itself."""
-        answers: dict[str, Standing | LedgerError] = {}
         due = {delivery.bill: delivery for delivery in reversed(deliveries)}
-        for _ in range(_TRIES):
-            answers |= self._all_charged(list(due))
-            due = {bill: delivery for bill, delivery in due.items() if bill not in answers}
-            for bill, answer in zip(due, self._post_many(due), strict=True):
-                if isinstance(answer, Posting):
-                    answers[bill] = Standing(State.CHARGED, answer)
-                elif not isinstance(answer, KeyConflictError | HoldResolvedError):  # these: look again
-                    answers[bill] = answer
-            due = {bill: delivery for bill, delivery in due.items() if bill not in answers}
-            if not due:
-                return [answers[delivery.bill] for delivery in deliveries]
-        raise CapacityError("these bills are being changed by others all the time")
+        if not due:
+            return []
+        with self.ledger.transaction() as book:
+            answers = self._charge(book, due)
+        return [answers[delivery.bill] for delivery in deliveries]
 
     def void(self, study_key: str, service: str, cause: Cause) -> Standing:
         """Release what is held for a result that will not be delivered; nothing happens where nothing is held."""
         bill = _bill(study_key, service)
-        _, open_hold = self._open_hold(bill)
-        if open_hold:
-            hold = open_hold.transfers[-1]
+        with self.ledger.transaction() as book:
+            past = _pasts(book, self.hospital, [bill])[bill]
+            if past.open_hold is None:
+                return past.standing
+            hold = past.open_hold
             payable = self.payable(hold.amount.asset)
             event = events.voided(payable, events.reference(bill), events.money(hold.amount), cause)
-            # Where it was posted, released or ran out meanwhile, that stands.
-            with suppress(KeyConflictError, HoldResolvedError):
-                self.ledger.post_all(self.hospital, f"{open_hold.key}:void", [Void(hold.id, _RELEASE)], event)
-        return self.standing(study_key, service)
+            key = f"{past.holds[-1].key}:void"
+            answer = book.post(Instruction(self.hospital, key, (Void(hold.id, _RELEASE),), event))
+        if isinstance(answer, LedgerError):
+            raise answer
+        return Standing(State.OPEN)
 
     def refund(self, study_key: str, service: str, cause: Cause) -> Standing:
         """Take a charge back by the same transfers the other way round; each bill at most once.
@@ -240,61 +232,28 @@ class Billing:
     def standing(self, study_key: str, service: str) -> Standing:
         """Say how a bill stands."""
         bill = _bill(study_key, service)
-        if (charged := self._charged(bill)) is not None:
-            return charged
-        _, open_hold = self._open_hold(bill)
-        return Standing(State.HELD, open_hold) if open_hold else Standing(State.OPEN)
+        return _pasts(self.ledger, self.hospital, [bill])[bill].standing
 
-    def _limit(self, asset: Asset) -> None:
+    def _limit(self, book: Ledger | Transaction, asset: Asset) -> None:
         """Keep the credit line at what it is, or at what is used where that is more: it sinks as that is paid."""
         most = self.credit_units if _is_currency(asset) else 0
-        self.ledger.open_account(self.payable(asset), asset, credit_limit=most, keep_used=True)
+        book.open_account(self.payable(asset), asset, credit_limit=most, keep_used=True)
 
     def _assets(self) -> list[Asset]:
         return sorted({version.asset for version in self.prices}, key=str)
 
-    # --- how it is found --------------------------------------------------------------------------------
-
-    def _charged(self, bill: str) -> Standing | None:
-        return self._all_charged([bill]).get(bill)
-
-    def _all_charged(self, bills: Sequence[str]) -> dict[str, Standing]:
-        """Return how those of the bills stand that were charged, refunded or not."""
-        keys = [key for bill in bills for key in (bill, f"{bill}:refund")]
-        found = {posting.key: posting for posting in self.ledger.find_all(self.hospital, keys)}
-        return {
-            bill: Standing(State.REFUNDED, found[f"{bill}:refund"])
-            if f"{bill}:refund" in found
-            else Standing(State.CHARGED, found[bill])
-            for bill in bills
-            if bill in found
-        }
-
-    def _open_hold(self, bill: str) -> tuple[int, Posting | None]:
-        """Return how many holds this bill has seen, and the last of them if it is still open."""
-        holds = _holds(self.ledger, self.hospital, [bill])[bill]
-        if not holds or not self.ledger.is_open(holds[-1].transfers[-1].id):
-            return len(holds), None
-        return len(holds), holds[-1]
-
-    def _open_holds(self, bills: Sequence[str]) -> dict[str, Transfer]:
-        """Return the open holds of those bills that have one."""
-        holds = _holds(self.ledger, self.hospital, bills)
-        last = {bill: postings[-1].transfers[-1] for bill, postings in holds.items() if postings}
-        still_open = self.ledger.unresolved([hold.id for hold in last.values()])
-        return {bill: hold for bill, hold in last.items() if hold.id in still_open}
-
     # --- what is posted ---------------------------------------------------------------------------------
 
-    def _post_many(self, due: Mapping[str, Delivered]) -> list[Posting | LedgerError]:
-        if not due:
-            return []
-        open_holds, now = self._open_holds(list(due)), self.ledger.now()
-        for earner, asset in {(self._earner(one, now), one.charge.amount.asset) for one in due.values()}:
-            self.ledger.open_account(earner, asset)
-        return self.ledger.post_many(
-            [self._charging(bill, delivery, open_holds.get(bill), now) for bill, delivery in due.items()]
-        )
+    def _charge(self, book: Transaction, due: Mapping[str, Delivered]) -> dict[str, Standing | LedgerError]:
+        """Post those of the bills that are not charged yet; return how each stands, or what refuses it."""
+        pasts = _pasts(book, self.hospital, list(due))
+        new = {bill: delivery for bill, delivery in due.items() if not pasts[bill].charged}
+        earners = {self._earner(one, book.at): one.charge.amount.asset for one in new.values()}
+        asked = [self._charging(bill, one, pasts[bill].open_hold, book.at) for bill, one in new.items()]
+        answers: dict[str, Standing | LedgerError] = {bill: past.standing for bill, past in pasts.items()}
+        for bill, answer in zip(new, book.post_many(asked, earners), strict=True):
+            answers[bill] = answer if isinstance(answer, LedgerError) else Standing(State.CHARGED, answer)
+        return answers
 
     def _charging(self, bill: str, delivery: Delivered, open_hold: Transfer | None, now: datetime) -> Instruction:
         """A charge: what the hospital owes into the clearing account, and from there to each party its share."""
@@ -341,7 +300,7 @@ def history(ledger: Ledger, hospital: str, study_key: str, service: str) -> list
     """Return everything that happened to a bill, oldest first; raise RefusedError for what names none."""
     bill = _bill(study_key, service)
     keys = [bill, f"{bill}:refund"]
-    for hold in _holds(ledger, hospital, [bill])[bill]:
+    for hold in _pasts(ledger, hospital, [bill])[bill].holds:
         keys += [hold.key, f"{hold.key}:void", f"{hold.key}:expire"]
     return [transfer for posting in ledger.find_all(hospital, keys) for transfer in posting.transfers]
 
@@ -353,17 +312,54 @@ def _bill(study_key: str, service: str) -> str:
     return f"charge:{study_key}:{service}"
 
 
-def _holds(ledger: Ledger, hospital: str, bills: Sequence[str]) -> dict[str, list[Posting]]:
-    """Return the holds that each of these bills has seen, oldest first; they are numbered, and few."""
-    found: dict[str, list[Posting]] = {bill: [] for bill in bills}
-    asked = list(bills)
-    while asked:
-        keys = [f"{bill}:hold:{len(found[bill]) + n}" for bill in asked for n in (1, 2, 3, 4)]
-        more = ledger.find_all(hospital, keys)
-        for posting in more:
-            found[posting.key.rpartition(":hold:")[0]].append(posting)
-        asked = sorted({posting.key.rpartition(":hold:")[0] for posting in more})
-    return found
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What the book knows of a bill."""
+
+    charged: Posting | None
+    refunded: Posting | None
+    #: Oldest first.
+    holds: Sequence[Posting]
+    #: What the last of them holds, where nothing has resolved it.
+    open_hold: Transfer | None
+
+    @property
+    def standing(self) -> Standing:
+        if self.charged:
+            return Standing(State.REFUNDED, self.refunded) if self.refunded else Standing(State.CHARGED, self.charged)
+        return Standing(State.HELD, self.holds[-1]) if self.open_hold else Standing(State.OPEN)
+
+    def suffices(self, amount: Amount, expires_at: datetime) -> bool:
+        """Say whether this very amount is held, and long enough."""
+        held = self.open_hold
+        return bool(held and held.amount == amount and held.expires_at and held.expires_at >= expires_at)
+
+
+def _pasts(book: Ledger | Transaction, hospital: str, bills: Sequence[str]) -> dict[str, _Past]:
+    """Return what the book knows of each of these bills; holds are numbered, and few, so that four are asked for."""
+    found: dict[str, Posting] = {}
+    first, keys = 1, [key for bill in bills for key in (bill, f"{bill}:refund", *_hold_keys(bill, 1, 5))]
+    while keys:
+        found |= {posting.key: posting for posting in book.find_all(hospital, keys)}
+        first += 4
+        seen_all = [bill for bill in bills if f"{bill}:hold:{first - 1}" in found]
+        keys = [key for bill in seen_all for key in _hold_keys(bill, first, first + 4)]
+    holds = {bill: [found[key] for key in takewhile(found.__contains__, _hold_keys(bill, 1, first))] for bill in bills}
+    last = {bill: postings[-1].transfers[-1] for bill, postings in holds.items() if postings}
+    still_open = book.unresolved([hold.id for hold in last.values()])
+    return {
+        bill: _Past(
+            found.get(bill),
+            found.get(f"{bill}:refund"),
+            holds[bill],
+            last[bill] if bill in last and last[bill].id in still_open else None,
+        )
+        for bill in bills
+    }
+
+
+def _hold_keys(bill: str, first: int, end: int) -> Iterable[str]:
+    return (f"{bill}:hold:{number}" for number in range(first, end))
 
 
 def account(name: str, asset: Asset) -> str:

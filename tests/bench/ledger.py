@@ -1,6 +1,6 @@
 """How fast the ledger is, durable, one writer, on both engines; a settlement is one charge of four transfers.
 
-python -m tests.bench.ledger [--engine SQLite] [--transfers 10000000] [--folder /var/tmp]
+python -m tests.bench.ledger [--engine PostgreSQL] [--transfers 10000000] [--folder /var/tmp]
 """
 
 from __future__ import annotations
@@ -37,16 +37,14 @@ SMALL = 10_000
 _LEAST = {"SQLite": (180, 20_000), "PostgreSQL": (150, 10_000)}
 
 
-def measure(
-    transfers: int = 100_000, engines: Sequence[str] = ("SQLite", "PostgreSQL"), folder: str | None = None
-) -> list[dict[str, Any]]:
+def measure(transfers: int = 100_000, engines: Sequence[str] = ("SQLite", "PostgreSQL")) -> list[dict[str, Any]]:
     """Return the figures; `transfers` is how large the ledger is for the last balance read and verification."""
     rows: list[dict[str, Any]] = []
     for engine, (singly, batched) in _LEAST.items():
         if engine in engines:
-            with _ledger(engine, folder) as ledger:
+            with _ledger(engine) as ledger:
                 rows += _engine_rows(engine, ledger, singly, batched, transfers)
-            with _ledger(engine, folder) as ledger:
+            with _ledger(engine) as ledger:
                 rows += _charges(engine, ledger, singly, batched)
     return rows
 
@@ -95,14 +93,13 @@ def _charges(engine: str, ledger: Ledger, singly: int, batched: int) -> list[dic
 
 
 @contextmanager
-def _ledger(engine: str, place: str | None) -> Iterator[Ledger]:
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        if engine == "SQLite":
-            with closing(_opened(f"sqlite:///{Path(folder) / 'ledger.db'}")) as ledger:
-                yield ledger
-        else:
-            with postgresql(durable=True) as server, server.database() as url, closing(_opened(url)) as ledger:
-                yield ledger
+def _ledger(engine: str) -> Iterator[Ledger]:
+    if engine == "SQLite":
+        with tempfile.TemporaryDirectory() as home, closing(_opened(f"sqlite:///{home}/ledger.db")) as ledger:
+            yield ledger
+    else:
+        with postgresql(durable=True) as server, server.database() as url, closing(_opened(url)) as ledger:
+            yield ledger
 
 
 def _opened(url: str) -> Ledger:
@@ -146,7 +143,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transfers", type=int, default=100_000)
     parser.add_argument("--engine", choices=list(_LEAST), action="append")
-    parser.add_argument("--folder")
+    parser.add_argument("--folder", help="where the databases lie, PostgreSQL's too; ten million transfers need 5 GB")
     asked = parser.parse_args()
-    for line in measure(asked.transfers, asked.engine or list(_LEAST), asked.folder):
+    tempfile.tempdir = asked.folder
+    for line in measure(asked.transfers, asked.engine or list(_LEAST)):
         print(line)
