@@ -27,8 +27,10 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
-from btt_bridge.errors import ConfigurationError
+from btt_bridge import migrations
+from btt_bridge.errors import CapacityError, ConfigurationError
 
 
 @lru_cache(maxsize=64)
@@ -76,12 +78,39 @@ def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engi
             finalize(engine, turnstile.close)
     else:
         engine = create_engine(url, pool_pre_ping=True)
-    with writing(engine) as connection:
-        if engine.dialect.name == "postgresql":
-            # Several processes start at once; one of them makes the tables.
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4277009102)")
-        metadata.create_all(connection)
+    try:
+        if not _is_current(engine, metadata):
+            with _alone(engine) as connection:
+                migrations.bring_up(connection, metadata)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
+
+
+def revision(url: str, metadata: MetaData) -> str:
+    """Return the revision that the tables of `metadata` have in a database, "" where there are none; change nothing.
+
+    Raises ConfigurationError where a newer version wrote it, and CapacityError where it does not answer.
+    """
+    parsed = make_url(url)
+    if url.startswith("sqlite") and not Path(parsed.database or "").is_file():
+        return ""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return migrations.revision(connection, metadata)
+    except OperationalError as problem:
+        raise CapacityError(f"the database {parsed.render_as_string()} does not answer") from problem
+    finally:
+        engine.dispose()
+
+
+def _is_current(engine: Engine, metadata: MetaData) -> bool:
+    """Ask for the one row that nearly every start needs."""
+    # In turn: the first connection of all gives a file of SQLite its WAL, and bears no other beside it.
+    with turn(engine), reading(engine) as connection:
+        return migrations.stamp(connection, metadata) == migrations.newest(metadata)
 
 
 def _check_folder(database: str | None) -> None:
@@ -143,6 +172,24 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that only reads, and waits for no writer."""
     with engine.connect() as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Open the transaction that makes or changes tables: all of it is done, or nothing."""
+    if engine.dialect.name != "sqlite":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with turn(engine), engine.connect().execution_options(btt_writing=True) as connection:
+        # To drop a table that is made anew would be to delete its rows under those that refer to them. SQLite takes
+        # this word outside of transactions only.
+        connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
