@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections import deque
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,6 +33,10 @@ from sqlalchemy.exc import OperationalError
 
 from btt_bridge import migrations
 from btt_bridge.errors import CapacityError, ConfigurationError
+
+#: How long a writer to SQLite waits for those before it.
+BUSY_SECONDS = 60
+_LOCKED = "the database is locked by somebody who does not go on"
 
 
 @lru_cache(maxsize=64)
@@ -68,7 +74,7 @@ def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engi
     """
     if url.startswith("sqlite"):
         _check_folder(make_url(url).database)
-        engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         if not flushed:
             event.listen(engine, "connect", _unflush_sqlite)
@@ -127,28 +133,85 @@ class _Turnstile:
 
     SQLite itself has a writer that finds another one at work sleep and look again, ever longer; here it is
     woken at once. It is a courtesy: whoever does not queue is still kept out by SQLite's own lock.
+
+    A lock on a file knows no limit of time, so where another process has it a thread stands in line, and hands over
+    what it got. It may come too late for whoever sent it; then it serves the next one, or lets go.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._idle: deque[int] = deque()
+        self._descriptor = -1
+        #: The queue within this process: of all its threads one at a time wants the file's lock.
+        self._within = threading.Lock()
+        #: What the thread in line will bring, None while there is none, and whether anybody still wants it.
+        self._line: Future[int] | None = None
+        self._wanted = False
+        self._handing = threading.Lock()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
+        until = time.monotonic() + BUSY_SECONDS
+        if not self._within.acquire(timeout=BUSY_SECONDS):
+            raise CapacityError(_LOCKED)
         try:
-            descriptor = self._idle.pop()
-        except IndexError:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield
+            self._enter(until)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            self._idle.append(descriptor)
+            self._within.release()
 
     def close(self) -> None:
-        while self._idle:
-            os.close(self._idle.pop())
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _enter(self, until: float) -> None:
+        if self._descriptor < 0:
+            self._descriptor = self._open()
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked = self._wait(until)
+            self.close()
+            self._descriptor = locked
+
+    def _wait(self, until: float) -> int:
+        """Return a descriptor of the file that holds its lock."""
+        with self._handing:
+            self._wanted = True
+            line = self._line
+            if line is None:
+                line = self._line = Future()
+                threading.Thread(target=self._stand_in, args=(line,), name="turnstile", daemon=True).start()
+        try:
+            return line.result(until - time.monotonic())
+        except TimeoutError:
+            with self._handing:
+                if not line.done():
+                    self._wanted = False
+                    raise CapacityError(_LOCKED) from None
+            return line.result()  # it came between the two
+
+    def _stand_in(self, line: Future[int]) -> None:
+        try:
+            descriptor = self._open()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as problem:
+            with self._handing:
+                self._line = None
+                line.set_exception(problem)
+            return
+        with self._handing:
+            self._line = None
+            if self._wanted:
+                line.set_result(descriptor)
+            else:
+                os.close(descriptor)
 
 
 _turnstiles: WeakKeyDictionary[Engine, _Turnstile] = WeakKeyDictionary()
@@ -199,7 +262,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=60000")
+    cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
     cursor.close()
 
 
