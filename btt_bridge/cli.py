@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 from btt_bridge import __version__, config, log
 from btt_bridge.commands import SettingsFile
-from btt_bridge.errors import BridgeError, MappingError, UnknownError
+from btt_bridge.errors import BridgeError, CapacityError, MappingError, UnknownError
 
 if TYPE_CHECKING:
     from btt_bridge.journal import Journal, Journey
@@ -48,6 +49,7 @@ WithParent = Annotated[int, typer.Option(hidden=True, help="End when the parent 
 
 def main() -> None:
     """Run a command; an error the bridge knows is one line and exit status 1."""
+    log.configure()
     try:
         app()
     except BridgeError as problem:
@@ -65,6 +67,8 @@ def up(settings_file: SettingsFile = None) -> None:
 
     settings = _start(settings_file)
     _check_mappings(settings)
+    with suppress(CapacityError):  # one that does not answer yet is waited for
+        _check_databases(settings)
     supervisor = Supervisor(settings, settings_file)
     _until_told(supervisor.stop)
     supervisor.run()
@@ -72,8 +76,11 @@ def up(settings_file: SettingsFile = None) -> None:
 
 @app.command()
 def check(settings_file: SettingsFile = None) -> None:
-    """Validate settings and mappings; say what is wrong with file and line."""
-    _check_mappings(config.load(settings_file))
+    """Validate settings and mappings, and say what an update would do to the databases; change nothing."""
+    settings = config.load(settings_file)
+    _check_mappings(settings)
+    for line in _check_databases(settings):
+        _say(line)
     _say("Settings and mappings hold.")
 
 
@@ -279,6 +286,25 @@ def _priced_hardware(settings: config.Settings) -> set[str] | None:
         return {name for one in prices.load(settings.mappings_dir / "prices") for name in one.hardware_percent}
     except MappingError:
         return None
+
+
+def _check_databases(settings: config.Settings) -> list[str]:
+    """Return what each database has of our tables; raise ConfigurationError where a newer version wrote one."""
+    from btt_bridge import database, inbox, journal, migrations, vault
+    from btt_bridge.exchange import tables
+    from btt_bridge.ledger import guards
+    from btt_bridge.settle.rewards import claims
+
+    databases = [(settings.journal_url, module.metadata) for module in (inbox, journal, vault)]
+    databases += [(settings.ledger_url, module.metadata) for module in (claims, guards)]
+    databases += [(settings.exchange_database_url, tables.metadata)] if settings.local_exchange else []
+    lines = []
+    for url, metadata in databases:
+        found, wanted = database.revision(url, metadata), migrations.newest(metadata)
+        line = f"has {found}" if found else f"is not there yet, and will have {wanted}"
+        will = f", and will be brought to {wanted} by the next start" if found not in ("", wanted) else ""
+        lines.append(f"The database of {metadata.info['history']} {line}{will}.")
+    return lines
 
 
 def _until_told(stop: threading.Event) -> threading.Event:

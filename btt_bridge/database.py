@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections import deque
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,8 +29,14 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
-from btt_bridge.errors import ConfigurationError
+from btt_bridge import migrations
+from btt_bridge.errors import CapacityError, ConfigurationError
+
+#: How long a writer to SQLite waits for those before it.
+BUSY_SECONDS = 60
+_LOCKED = "the database is locked by somebody who does not go on"
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +74,7 @@ def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engi
     """
     if url.startswith("sqlite"):
         _check_folder(make_url(url).database)
-        engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         if not flushed:
             event.listen(engine, "connect", _unflush_sqlite)
@@ -76,12 +84,39 @@ def open_database(url: str, metadata: MetaData, *, flushed: bool = True) -> Engi
             finalize(engine, turnstile.close)
     else:
         engine = create_engine(url, pool_pre_ping=True)
-    with writing(engine) as connection:
-        if engine.dialect.name == "postgresql":
-            # Several processes start at once; one of them makes the tables.
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4277009102)")
-        metadata.create_all(connection)
+    try:
+        if not _is_current(engine, metadata):
+            with _alone(engine) as connection:
+                migrations.bring_up(connection, metadata)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
+
+
+def revision(url: str, metadata: MetaData) -> str:
+    """Return the revision that the tables of `metadata` have in a database, "" where there are none; change nothing.
+
+    Raises ConfigurationError where a newer version wrote it, and CapacityError where it does not answer.
+    """
+    parsed = make_url(url)
+    if url.startswith("sqlite") and not Path(parsed.database or "").is_file():
+        return ""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return migrations.revision(connection, metadata)
+    except OperationalError as problem:
+        raise CapacityError(f"the database {parsed.render_as_string()} does not answer") from problem
+    finally:
+        engine.dispose()
+
+
+def _is_current(engine: Engine, metadata: MetaData) -> bool:
+    """Ask for the one row that nearly every start needs."""
+    # In turn: the first connection of all gives a file of SQLite its WAL, and bears no other beside it.
+    with turn(engine), reading(engine) as connection:
+        return migrations.stamp(connection, metadata) == migrations.newest(metadata)
 
 
 def _check_folder(database: str | None) -> None:
@@ -98,28 +133,85 @@ class _Turnstile:
 
     SQLite itself has a writer that finds another one at work sleep and look again, ever longer; here it is
     woken at once. It is a courtesy: whoever does not queue is still kept out by SQLite's own lock.
+
+    A lock on a file knows no limit of time, so where another process has it a thread stands in line, and hands over
+    what it got. It may come too late for whoever sent it; then it serves the next one, or lets go.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._idle: deque[int] = deque()
+        self._descriptor = -1
+        #: The queue within this process: of all its threads one at a time wants the file's lock.
+        self._within = threading.Lock()
+        #: What the thread in line will bring, None while there is none, and whether anybody still wants it.
+        self._line: Future[int] | None = None
+        self._wanted = False
+        self._handing = threading.Lock()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
+        until = time.monotonic() + BUSY_SECONDS
+        if not self._within.acquire(timeout=BUSY_SECONDS):
+            raise CapacityError(_LOCKED)
         try:
-            descriptor = self._idle.pop()
-        except IndexError:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield
+            self._enter(until)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            self._idle.append(descriptor)
+            self._within.release()
 
     def close(self) -> None:
-        while self._idle:
-            os.close(self._idle.pop())
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _enter(self, until: float) -> None:
+        if self._descriptor < 0:
+            self._descriptor = self._open()
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked = self._wait(until)
+            self.close()
+            self._descriptor = locked
+
+    def _wait(self, until: float) -> int:
+        """Return a descriptor of the file that holds its lock."""
+        with self._handing:
+            self._wanted = True
+            line = self._line
+            if line is None:
+                line = self._line = Future()
+                threading.Thread(target=self._stand_in, args=(line,), name="turnstile", daemon=True).start()
+        try:
+            return line.result(until - time.monotonic())
+        except TimeoutError:
+            with self._handing:
+                if not line.done():
+                    self._wanted = False
+                    raise CapacityError(_LOCKED) from None
+            return line.result()  # it came between the two
+
+    def _stand_in(self, line: Future[int]) -> None:
+        try:
+            descriptor = self._open()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as problem:
+            with self._handing:
+                self._line = None
+                line.set_exception(problem)
+            return
+        with self._handing:
+            self._line = None
+            if self._wanted:
+                line.set_result(descriptor)
+            else:
+                os.close(descriptor)
 
 
 _turnstiles: WeakKeyDictionary[Engine, _Turnstile] = WeakKeyDictionary()
@@ -145,6 +237,24 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Open the transaction that makes or changes tables: all of it is done, or nothing."""
+    if engine.dialect.name != "sqlite":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with turn(engine), engine.connect().execution_options(btt_writing=True) as connection:
+        # To drop a table that is made anew would be to delete its rows under those that refer to them. SQLite takes
+        # this word outside of transactions only.
+        connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver's own transaction control begins too late and too weakly; _begin_sqlite does it instead.
     connection.isolation_level = None
@@ -152,7 +262,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=60000")
+    cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
     cursor.close()
 
 

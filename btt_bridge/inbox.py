@@ -33,11 +33,11 @@ from btt_bridge.database import Moment, open_database, reading, upserting, writi
 from btt_bridge.errors import KeyConflictError
 from btt_bridge.fhir import Identity
 
-_metadata = MetaData()
+metadata = MetaData(info={"history": "inbox"})
 
 _told_table = Table(
     "told",
-    _metadata,
+    metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("source", String(40), nullable=False),
     Column("kind", String(64), nullable=False),
@@ -115,7 +115,7 @@ class Inbox:
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
-        self._engine = open_database(url, _metadata)
+        self._engine = open_database(url, metadata)
 
     def close(self) -> None:
         """Let go of the database."""

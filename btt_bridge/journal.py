@@ -42,7 +42,7 @@ from btt_bridge.errors import UnknownError
 from btt_bridge.journey import ACTIVE, Event, State, following
 from btt_bridge.records import Arrival, Document, Evidence, Header, Instance, Series, Study
 
-metadata = MetaData()
+metadata = MetaData(info={"history": "journal"})
 
 instance_table = Table(
     "instance",

@@ -21,7 +21,7 @@ from btt_bridge.errors import ConfigurationError, MalformedError, UnknownError, 
 from btt_bridge.records import Pseudonym
 from btt_bridge.signing import read_or_make_secret
 
-metadata = MetaData()
+metadata = MetaData(info={"history": "vault"})
 
 identity_table = Table(
     "identity",

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import inspect
 
 from btt_bridge.errors import (
     HoldResolvedError,
@@ -453,16 +452,6 @@ def test_events_are_in_the_book_order_and_numbered_by_account(ledger: Ledger) ->
     ledger.set_position("file", notices[1].position)
     ledger.set_position("file", notices[2].position)
     assert (ledger.position("file"), ledger.position("other")) == (notices[2].position, 0)
-
-
-def test_a_book_from_before_gets_the_index_by_type(database_url: str) -> None:
-    """Opened once more, an outbox that was made without the index has it."""
-    for _ in range(2):
-        ledger = Ledger(database_url)
-        assert "outbox_by_type" in {index["name"] for index in inspect(ledger.engine).get_indexes("outbox")}
-        with ledger.extending() as connection:
-            connection.exec_driver_sql("DROP INDEX outbox_by_type")
-        ledger.close()
 
 
 def test_a_refused_posting_tells_nothing(ledger: Ledger) -> None:

@@ -34,7 +34,7 @@ from btt_bridge.accept.part10 import Description
 from btt_bridge.accept.spool import Spool
 from btt_bridge.config import Accept, Settings
 from btt_bridge.dicom import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from btt_bridge.errors import BridgeError, MalformedError, TooLargeError
+from btt_bridge.errors import BridgeError, MalformedError
 from btt_bridge.journal import Journal
 from btt_bridge.plugins import Bell
 
@@ -237,16 +237,18 @@ class Door:
     # --- without the lane ------------------------------------------------------------------------------
 
     def _on_pdu(self, event: evt.Event) -> None:
-        """Hold a data set to the limit while pynetdicom collects it in memory."""
+        """Let pynetdicom collect a data set in memory to one fragment past the limit, and drop what comes after.
+
+        The end still passes, and what was collected is then refused by its size, as any object that is too large.
+        """
         for item in getattr(event.pdu, "presentation_data_value_items", ()):
             fragment = item.presentation_data_value
             if fragment[0] & 1:
-                self._received[event.assoc] = 0
-            else:
-                self._received[event.assoc] = self._received.get(event.assoc, 0) + len(fragment) - 1
-        if self._received.get(event.assoc, 0) > self._settings.object_bytes_max:
-            _log.warning("association aborted", reason=str(TooLargeError()))
-            event.assoc.abort(block=False)
+                continue  # of a command
+            received = self._received.get(event.assoc, 0)
+            if received > self._settings.object_bytes_max:
+                item.presentation_data_value = fragment[:1]
+            self._received[event.assoc] = 0 if fragment[0] & 2 else received + len(fragment) - 1
 
     def _on_c_store(self, event: evt.Event) -> int:
         request, sender = cast(C_STORE, event.request), sender_of(event.assoc)

@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Met
 
 from btt_bridge.database import Moment
 
-metadata = MetaData()
+metadata = MetaData(info={"history": "exchange"})
 
 node_table = Table(
     "node",

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Connection,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -25,13 +24,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    event,
 )
 
 from btt_bridge.database import Moment
 from btt_bridge.ledger.digits import DIGITS, ZERO, plus
 
-metadata = MetaData()
+metadata = MetaData(info={"history": "ledger"})
 
 #: SQLite counts rows by INTEGER PRIMARY KEY alone; PostgreSQL's INTEGER ends at 2 billion.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -215,15 +213,9 @@ outbox_table = Table(
     Column("type", String(64), nullable=False),
     Column("data", Text, nullable=False),
     UniqueConstraint("account", "sequence"),
+    # For whoever reads some types alone.
+    Index("outbox_by_type", "type", "posting"),
 )
-# For whoever reads some types alone; a book from before gets it when it is opened.
-_by_type = Index("outbox_by_type", outbox_table.c.type, outbox_table.c.posting)
-
-
-@event.listens_for(metadata, "after_create")
-def _index_by_type(_metadata: MetaData, connection: Connection, **_: Any) -> None:
-    _by_type.create(connection, checkfirst=True)
-
 
 drained_table = Table(
     "drained",
@@ -232,7 +224,7 @@ drained_table = Table(
     Column("position", Id, nullable=False),
 )
 
-# What holds a sink up; no row where nothing does. Beside `drained`, so that books from before have it too.
+# What holds a sink up; no row where nothing does.
 hindrance_table = Table(
     "hindrance",
     metadata,

@@ -13,7 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
+from pynetdicom import evt
 
+from btt_bridge.accept.listener import Door
 from btt_bridge.config import Accept
 from tests.accept.conftest import Listener, Start
 from tests.accept.wire import (
@@ -285,31 +287,45 @@ def test_a_store_in_the_context_of_verification_is_refused(start: Start) -> None
     _serves(listener)
 
 
-def test_an_object_over_the_limit_is_refused_while_it_comes(start: Start) -> None:
-    """0xA700 after the rest was drained, nothing on disk, and the next object is taken."""
+def test_an_object_over_the_limit_is_refused_while_it_comes(start: Start, way: str) -> None:
+    """0xA700 after the rest was drained, nothing on disk; the next object, just below the limit, is taken."""
     listener = start(object_bytes_max=2**20)
     with listener.wire() as wire:
         wire.associate()
-        wire.send(pdu(P_DATA, pdv(1, COMMAND | LAST, store_rq("1.2.3"))))
-        for number in range(30):
-            wire.send(pdu(P_DATA, pdv(1, LAST * (number == 29), bytes(100_000))))
-        assert wire.status() == 0xA700
-        assert wire.store("1.2.4", bytes(100_000)) == 0
+        for number in range(2):
+            wire.send(pdu(P_DATA, pdv(1, COMMAND | LAST, store_rq(f"1.2.3.{number}"))))
+            for fragment in range(30):
+                wire.send(pdu(P_DATA, pdv(1, LAST * (fragment == 29), bytes(100_000))))
+            assert wire.status() == 0xA700
+        wire.send(pdu(P_DATA, pdv(1, COMMAND | LAST, store_rq("1.2.4"))))
+        for fragment in range(10):
+            wire.send(pdu(P_DATA, pdv(1, LAST * (fragment == 9), bytes(100_000))))
+        assert wire.status() == 0
     _serves(listener, 2)
 
 
+@pytest.mark.parametrize("between", [b"", pdv(1, COMMAND | LAST, store_rq("1.2.3"))], ids=["plain", "commands-between"])
 def test_an_object_over_the_limit_is_never_held_in_memory_without_the_lane(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, between: bytes
 ) -> None:
-    """pynetdicom collects an object in memory; past the limit its association is aborted."""
+    """pynetdicom collects an object in memory: one fragment past the limit, and nothing of what follows."""
+    collected: list[int] = []
+    store = Door._on_c_store
+
+    def measured(door: Door, event: evt.Event) -> int:
+        collected.append(len(event.request.DataSet.getbuffer()))
+        return store(door, event)
+
+    monkeypatch.setattr(Door, "_on_c_store", measured)
     monkeypatch.setattr("btt_bridge.accept.listener.INTERNALS", "another version")
     listener = start(object_bytes_max=2**20)
     with listener.wire() as wire:
         wire.associate()
         wire.send(pdu(P_DATA, pdv(1, COMMAND | LAST, store_rq("1.2.3"))))
-        for _ in range(30):
-            _send_to_the_closing(wire, pdu(P_DATA, pdv(1, 0, bytes(100_000))))
-        assert wire.ending() in (ABORT, 0)
+        for number in range(30):
+            wire.send(pdu(P_DATA, between + pdv(1, LAST * (number == 29), bytes(100_000))))
+        assert wire.status() == 0xA700
+    assert collected == [1_100_000]
     _serves(listener)
 
 

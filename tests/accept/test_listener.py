@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -413,9 +414,26 @@ def test_storescu_of_four_modalities_at_once(start: Start, way: str, tmp_path: P
     assert len(listener.used_files()) == 40
 
 
-def _ct_file(path: Path) -> None:
+@pytest.mark.peer("storescu")
+def test_storescu_goes_on_after_an_object_over_the_limit(start: Start, way: str, tmp_path: Path) -> None:
+    """DCMTK sends three objects over one association: the large one gets 0xA700, those around it are kept."""
+    for number, size_bytes in enumerate((2048, 2**21, 2048)):
+        _ct_file(tmp_path / f"{number}.dcm", size_bytes)
+    listener = start(object_bytes_max=2**20)
+    run = dcmtk.storescu(listener.port, sorted(tmp_path.glob("*.dcm")), "-nh", "-v")
+    assert run.stderr.count("Requesting Association") == 1
+    assert re.findall(r"Received Store Response \((.*)\)", run.stderr) == [
+        "Success",
+        "Refused: OutOfResources",
+        "Success",
+    ]
+    assert len(listener.instances()) == 2
+    listener.nothing_left_behind()
+
+
+def _ct_file(path: Path, size_bytes: int = 2048) -> None:
     ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.PixelData = CT, generate_uid(), bytes(2048)
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.PixelData = CT, generate_uid(), bytes(size_bytes)
     ds["PixelData"].VR = "OW"
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = EXPLICIT

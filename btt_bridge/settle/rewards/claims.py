@@ -15,11 +15,11 @@ from sqlalchemy import Boolean, Column, Connection, MetaData, String, Table, Tex
 from btt_bridge.database import open_database, reading, writing
 from btt_bridge.errors import KeyConflictError
 
-_metadata = MetaData()
+metadata = MetaData(info={"history": "claims"})
 
 _claim_table = Table(
     "reward_claim",
-    _metadata,
+    metadata,
     Column("fact", String(32), primary_key=True),
     Column("patient", String(64), primary_key=True),
     # Of the newest version that named this patient.
@@ -47,7 +47,7 @@ class Claims:
     """The newest claim for each fact and patient."""
 
     def __init__(self, url: str) -> None:
-        self._engine = open_database(url, _metadata)
+        self._engine = open_database(url, metadata)
 
     def close(self) -> None:
         """Let go of the database."""

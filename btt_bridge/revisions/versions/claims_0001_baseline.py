@@ -1,0 +1,8 @@
+"""The tables of reward claims as version 0.1.0 makes them."""
+
+revision = "claims_0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Do nothing: tables that are not there are made as the newest version wants them."""
