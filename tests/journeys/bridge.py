@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 import yaml
@@ -46,6 +47,9 @@ _DEFAULTS: Mapping[str, Any] = {
 class Bridge:
     """A bridge that can be looked into, killed in parts, stopped and started again."""
 
+    #: Where nodes keep how fast this machine is; what one has measured no other has to.
+    _benchmarks: ClassVar[list[Path]] = []
+
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -67,6 +71,7 @@ class Bridge:
         """Start it, or start it again on what it left behind; return once it is well."""
         for stale in self.run_dir.glob("*.port"):
             stale.unlink()
+        self._measured_before()
         self.server.start()
         self.journal = Journal(self.settings.journal_url)
         self.ledger = Ledger(self.settings.ledger_url)
@@ -148,6 +153,15 @@ class Bridge:
 
     def last_words(self, characters: int = 20_000) -> str:
         return self.server.last_words(characters)
+
+    def _measured_before(self) -> None:
+        """Let the node know what that of another bridge has measured."""
+        own = self.data_dir / "node" / "benchmark.json"
+        known = next((file for file in self._benchmarks if file.exists()), None)
+        if known and not own.exists():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(known, own)
+        self._benchmarks.append(own)
 
     def _healthy(self) -> bool:
         """Say whether every part answers: health asks the listener and the exchange, a joined node says so itself."""
