@@ -23,8 +23,8 @@ _SECONDS_MAX = 300
 def _demo(study: Path, folder: Path) -> str:
     """Run the demo to its end, which must be a good one; return what it said."""
     command = [sys.executable, "-m", "btt_bridge.cli", "demo", "--dicom", str(study), "--folder", str(folder)]
-    wide = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, env=wide, capture_output=True, text=True, timeout=_SECONDS_MAX, check=False)
+    environment = {**os.environ, "COLUMNS": "200", "BTT_NODE__THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS_MAX, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + (folder / "bridge.log").read_text()
     return done.stdout
 
