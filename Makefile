@@ -31,7 +31,7 @@ demo: install
 
 test: $(VENV)/installed-for-tests
 	docker/install-peers.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/installed-for-tests
 	docker/install-peers.sh

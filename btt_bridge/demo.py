@@ -29,6 +29,7 @@ from btt_bridge.journey import RESTING, State
 from btt_bridge.ledger import Ledger
 from btt_bridge.money import written
 from btt_bridge.report import read_back
+from btt_bridge.supervisor import DOORS, as_it_runs
 
 _ROOT = Path(__file__).parents[1]
 _SAMPLE = _ROOT / "sample_data" / "chest_ct"
@@ -115,10 +116,7 @@ def running(folder: Path, pacs_port: int, *, quiet_seconds: float) -> Iterator[c
         "data_dir": str((folder / "data").absolute()),
         "mappings_dir": str(_ROOT / "mappings"),
         "log_level": "WARNING",
-        "accept": {"port": 0},
-        "fhir": {"port": 0},
-        "web": {"port": 0},
-        "exchange": {"port": 0},
+        **{door: {"port": 0} for door in DOORS},
         "assemble": {"quiet_seconds": quiet_seconds},
         "destinations": [pacs],
     }
@@ -136,21 +134,14 @@ def running(folder: Path, pacs_port: int, *, quiet_seconds: float) -> Iterator[c
 
 def _ready(file: Path, process: subprocess.Popen[bytes]) -> config.Settings:
     """Wait until every part of the bridge is well; return the settings it runs with."""
-    run_dir = config.load(file).data_dir / "run"
+    wanted = config.load(file)
     deadline = time.monotonic() + _START_SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
-        ports = {path.stem: path.read_text() for path in run_dir.glob("*.port")}
-        if {"accept", "exchange", "fhir", "web"} <= ports.keys() and all(ports.values()):
-            settings = _with_ports(config.load(file), {name: int(port) for name, port in ports.items()})
-            if _healthy(settings):
-                return settings
+        settings = as_it_runs(wanted)
+        if settings and _healthy(settings):
+            return settings
         time.sleep(0.1)
     raise BridgeError("the bridge did not start", advice=f"See {file.parent / 'bridge.log'}.")
-
-
-def _with_ports(settings: config.Settings, ports: dict[str, int]) -> config.Settings:
-    sections = {name: getattr(settings, name).model_copy(update={"port": port}) for name, port in ports.items()}
-    return settings.model_copy(update=sections)
 
 
 def _healthy(settings: config.Settings) -> bool:

@@ -5,6 +5,7 @@ BridgeError
 │   ├── PeerRefusedError
 │   ├── TooLargeError
 │   ├── MalformedError
+│   ├── UnreadableConsentError
 │   ├── ConfigurationError
 │   │   └── MappingError
 │   └── UnknownError
@@ -88,6 +89,12 @@ class MalformedError(RefusedError):
     """The object cannot be read."""
 
     dicom_status = 0xC000
+    http_status = 422
+
+
+class UnreadableConsentError(RefusedError):
+    """A consent of this patient cannot be read."""
+
     http_status = 422
 
 

@@ -62,7 +62,7 @@ _told_table = Table(
 # Which document asked for a payment: the book itself knows it by a keyed digest alone.
 _asked_table = Table(
     "asked",
-    _metadata,
+    metadata,
     Column("payment", String(64), primary_key=True),
     Column("request", Text, nullable=False),
 )

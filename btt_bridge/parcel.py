@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import SealBrokenError, StorageFullError, TooLargeError, UnknownError
 from btt_bridge.records import Lease, Offer
 from btt_bridge.signing import canonical, read_or_make_secret
@@ -438,9 +439,7 @@ class Draft:
         except OSError as problem:
             raise StorageFullError("the shelf takes no more") from problem
         if self._local:
-            folder = os.open(self._root, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            sync_folder(self._root)
 
     def _flushed(self) -> None:
         """Wait for the flush that runs, and raise what it met: a disk reports a lost write once only."""

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import SignatureError
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -172,9 +173,7 @@ def read_or_make_secret(path: Path) -> bytes:
             pass
         finally:
             draft.unlink()
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        sync_folder(path.parent)
     secret = path.read_bytes()
     if len(secret) != 32:
         raise SignatureError(f"the key file {path.name} does not hold 32 bytes")

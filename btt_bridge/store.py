@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import fsspec
 
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import RefusedError, UnknownError
 
 #: Words of letters, digits, dot, dash and underscore, separated by slashes; none begins with a dot, so that no
@@ -76,7 +77,7 @@ class _Folder:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def get(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
@@ -87,7 +88,7 @@ class _Folder:
     def delete(self, key: str) -> None:
         path = self.root / key
         path.unlink()
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def _make(self, folder: Path) -> None:
         """Make a folder and make its name durable, from the first ancestor that is missing."""
@@ -95,7 +96,7 @@ class _Folder:
             return
         self._make(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
 
 
 class _Bucket:
@@ -126,11 +127,3 @@ def _checked(key: str) -> str:
     if len(key) > _KEY_LENGTH_MAX or not _KEY.fullmatch(key):
         raise RefusedError("this is not a key of the store")
     return key
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

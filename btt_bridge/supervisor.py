@@ -12,12 +12,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from btt_bridge import log
 from btt_bridge.config import Settings
 
 _log = log.logger("supervisor")
 
+#: Where a bridge is reached: sections of the settings that each have a host and a port.
+DOORS: Final = ("accept", "fhir", "web", "exchange")
 #: A process that lived this long was well; its next restart does not wait.
 _HEALTHY_SECONDS = 10.0
 _PAUSE_SECONDS_MAX = 5.0
@@ -51,8 +54,8 @@ class Supervisor:
         children = [_Child(name, command) for name, command in self._commands()]
         run_dir = self.settings.data_dir / "run"
         run_dir.mkdir(parents=True, exist_ok=True)
-        for door in ("ACCEPT", "FHIR", "WEB", "EXCHANGE"):
-            (run_dir / f"{door.lower()}.port").write_text(ports[f"BTT_{door}__PORT"])
+        for door in DOORS:
+            (run_dir / f"{door}.port").write_text(ports[_variable(door)])
         try:
             while not self.stop.is_set():
                 for child in children:
@@ -112,25 +115,34 @@ class Supervisor:
                 process.wait()
 
 
+def as_it_runs(settings: Settings) -> Settings | None:
+    """Return the settings with the ports that `btt-bridge up` noted for its doors; None until all are there."""
+    try:
+        ports = {door: int((settings.data_dir / "run" / f"{door}.port").read_text()) for door in DOORS}
+    except (FileNotFoundError, ValueError):  # not written yet, or only just created
+        return None
+    sections = {door: getattr(settings, door).model_copy(update={"port": port}) for door, port in ports.items()}
+    return settings.model_copy(update=sections)
+
+
 def fixed_ports(settings: Settings) -> dict[str, str]:
     """Return the ports as environment variables; each 0 becomes a free port that all processes then agree on."""
-    wanted = {
-        "BTT_ACCEPT__PORT": (settings.accept.host, settings.accept.port),
-        "BTT_FHIR__PORT": (settings.fhir.host, settings.fhir.port),
-        "BTT_WEB__PORT": (settings.web.host, settings.web.port),
-        "BTT_EXCHANGE__PORT": (settings.exchange.host, settings.exchange.port),
-    }
     held = []
     ports = {}
-    for variable, (host, port) in wanted.items():
+    for door in DOORS:
+        host, port = getattr(settings, door).host, getattr(settings, door).port
         if port == 0:
             # All are held until all are known, so that no two get the same.
             held.append(socket.create_server((host, 0)))
             port = held[-1].getsockname()[1]
-        ports[variable] = str(port)
+        ports[_variable(door)] = str(port)
     for server in held:
         server.close()
     if settings.local_exchange and settings.exchange.port == 0:
-        url = f"http://{settings.exchange.host}:{ports['BTT_EXCHANGE__PORT']}"
+        url = f"http://{settings.exchange.host}:{ports[_variable('exchange')]}"
         ports |= {"BTT_DISPATCH__EXCHANGE_URL": url, "BTT_NODE__EXCHANGE_URL": url}
     return ports
+
+
+def _variable(door: str) -> str:
+    return f"BTT_{door.upper()}__PORT"

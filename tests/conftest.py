@@ -32,6 +32,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             program(name)
 
 
+#: Starting one of these costs more than the tests that use it gain by running side by side.
+_COSTLY = ("shared", "_rabbitmq")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those of one file, and those with a costly fixture, stay in one process."""
+    for item in items:
+        costly = [name for name in _COSTLY if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(costly[0] if costly else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real data; absent, it is a failure in CI and a skip on a desk."""

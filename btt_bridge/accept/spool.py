@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from btt_bridge.accept.part10 import SEAL_BYTES, Description, head, read_sealed, seal
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import CapacityError, StorageFullError, TooLargeError
 from btt_bridge.records import Arrival
 
@@ -126,7 +127,7 @@ class Spool:
         self._name = secrets.token_hex(6)
         self._lock = _take_lock(root, self._name)
         (root / self._name).mkdir(mode=0o700)
-        _sync_folder(root)
+        sync_folder(root)
         self._numbers = itertools.count()
         self._ready: deque[Incoming] = deque()
         self._filling = threading.Lock()
@@ -156,14 +157,14 @@ class Spool:
         folder = self.root / name
         if not folder.exists():
             folder.mkdir(mode=0o700)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         made = []
         try:
             for number in numbers:
                 path = f"{name}/{number:010}.dcm"
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 made.append(Incoming(self, path, os.open(self.root / path, flags, 0o600)))
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError:
             for incoming in made:
                 incoming.discard()
@@ -254,14 +255,6 @@ def _lock_of_the_dead(lock: Path) -> Iterator[bool]:
         yield False
     else:
         yield True
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from btt_bridge import fhir, log
 from btt_bridge.config import Settings
-from btt_bridge.errors import BridgeError, ProcessDiedError, ProcessTimedOutError, RefusedError
+from btt_bridge.errors import BridgeError, ProcessDiedError, ProcessTimedOutError, UnreadableConsentError
 from btt_bridge.inbox import Inbox, Kept, State
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Ledger
@@ -79,9 +79,8 @@ class Clinical:
         kind = kept.told.identity.kind
         if kind == _CONSENT:
             if self.incentives and not kept.told.deleted:
-                rewards.read(
-                    self._body(kept), self.incentives.rewards.limits
-                )  # one that cannot be read is refused, and permits nothing
+                # One that cannot be read is refused, and permits nothing.
+                rewards.read(self._body(kept), self.incentives.rewards.limits)
             count = self.inbox.look_again(kept.told.patient)
             return State.COUNTED, f"consent noted; {count} earlier acts are looked at again"
         if kind in _PAYMENTS:
@@ -116,14 +115,11 @@ class Clinical:
         if kept.told.deleted:
             decisions = self.incentives.rewards.retract(kept.told.identity.reference, kept.updated_at, kept.version)
         else:
+            consents = map(self._body, self.inbox.consents(kept.told.patient))
             try:
-                consents = [self._body(one) for one in self.inbox.consents(kept.told.patient)]
-                for consent in consents:
-                    rewards.read(consent, self.incentives.rewards.limits)
-            except RefusedError:
-                # It may be a denial; its correction brings this act back.
-                return State.UNCONSENTED, "a consent of this patient cannot be read"
-            decisions = self.incentives.rewards.consider(self._body(kept), consents)
+                decisions = self.incentives.rewards.consider(self._body(kept), consents)
+            except UnreadableConsentError as problem:
+                return State.UNCONSENTED, str(problem)  # its correction brings this act back
         lacking = any(decision.answer is Answer.NO_CONSENT for decision in decisions)
         return State.UNCONSENTED if lacking else State.COUNTED, _told(decisions)
 

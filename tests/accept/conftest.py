@@ -90,8 +90,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start listeners on one data folder; each is stopped at the end. Arguments are settings of `accept`."""
+    monkeypatch.setattr(listener, "_POLL_SECONDS", 0.01)  # what every stop waits for
     running: list[Listener] = []
 
     def starter(**accept: Any) -> Listener:

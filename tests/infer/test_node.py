@@ -167,6 +167,7 @@ def test_killing_the_node_costs_a_retry_and_nothing_else(
             "BTT_NODE__EXCHANGE_URL": market.pool.url,
             "BTT_NODE__DATA_DIR": str(tmp_path / "node"),
             "BTT_NODE__DEVICE": "cpu",
+            "BTT_NODE__THREADS": "1",
         }
         with subprocess.Popen([sys.executable, "-m", "btt_bridge.infer"], env=environment) as process:
             market.give_key(offer, key)

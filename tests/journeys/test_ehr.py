@@ -15,7 +15,7 @@ SAMPLES = ROOT / "mappings" / "rewards" / "samples"
 
 
 def put(bridge: Bridge, body: dict[str, Any]) -> int:
-    port = int((bridge.run_dir / "fhir.port").read_text())
+    port = bridge.port_of("fhir")
     wait_until(lambda: listening(port), "the FHIR door to answer")
     url = f"http://127.0.0.1:{port}/fhir/{body['resourceType']}/{body['id']}"
     headers = {"Content-Type": "application/fhir+json"}

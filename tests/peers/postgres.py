@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from tests.peers.server import Server, folder, free_port, listening, program, started
 
 
@@ -33,12 +35,8 @@ class PostgreSQL:
 
     def execute(self, statement: str) -> None:
         """Run one statement as the superuser, outside any transaction."""
-        subprocess.run(
-            [program("psql"), "-X", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-c", statement],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        with psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", autocommit=True) as connection:
+            connection.execute(statement.encode())
 
 
 @contextlib.contextmanager

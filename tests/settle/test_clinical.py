@@ -166,7 +166,7 @@ def test_a_consent_that_cannot_be_read_permits_nothing_until_it_is_corrected(cli
     unreadable = sample("consent", id="second", extension=[{"url": "x"}] * 11_000)
     (_, refused, act) = tell(clinical, sample("consent"), unreadable, sample("checkup"))
     assert refused[0] is State.REFUSED
-    assert act == (State.UNCONSENTED, "a consent of this patient cannot be read")
+    assert act == (State.UNCONSENTED, "A consent of this patient cannot be read.")
     mended = sample("consent", id="second", meta={"versionId": "2", "lastUpdated": "2026-01-05T08:30:00Z"})
     assert tell(clinical, mended)[0] == (State.COUNTED, "consent noted; 1 earlier acts are looked at again")
     assert wallet(clinical) > 0

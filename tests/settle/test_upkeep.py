@@ -6,6 +6,8 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from btt_bridge import priority, settle
 from btt_bridge.config import Settings
 from btt_bridge.dispatch import Dispatcher
@@ -18,6 +20,17 @@ from btt_bridge.settle.upkeep import tick
 from btt_bridge.signing import Signer
 from btt_bridge.testing import FakeClock
 from tests.settle.test_clinical import ROOT, claim, tell
+
+MAPPINGS = ROOT / "mappings"
+
+
+@pytest.fixture
+def duties(clinical: Clinical, tmp_path: Path) -> list[Duty]:
+    """All that the accounts of a hospital do by themselves."""
+    settings = Settings(data_dir=tmp_path, mappings_dir=MAPPINGS, settle={"hospital": "test"})  # type: ignore[arg-type]
+    assert clinical.clearing is not None
+    billing = settle.open_billing(settings, clinical.clearing.ledger)
+    return list(settle.duties(settings, billing, clinical, Signer.load(tmp_path / "bridge.key")))
 
 
 def test_a_duty_that_fails_costs_no_other_its_turn_and_comes_again(clock: FakeClock) -> None:
@@ -37,18 +50,14 @@ def test_a_duty_that_fails_costs_no_other_its_turn_and_comes_again(clock: FakeCl
 
 
 def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
-    clinical: Clinical,
-    clock: FakeClock,
-    tmp_path: Path,
+    clinical: Clinical, duties: list[Duty], clock: FakeClock, tmp_path: Path
 ) -> None:
     """Told, netted within the hour, handed to the rail once, sealed under a signed root; then paid, and told of."""
-    settings = Settings(data_dir=tmp_path, mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
     assert clinical.clearing is not None
-    ledger, signer = clinical.clearing.ledger, Signer.load(tmp_path / "bridge.key")
-    found = settle.duties(settings, settle.open_billing(settings, ledger), clinical, signer)
+    ledger = clinical.clearing.ledger
     tell(clinical, claim())
     for _ in range(8):
-        tick(found, clock)
+        tick(duties, clock)
         clock.advance(900)
     assert clinical.clearing.batch(1).payments[0].gross.units == 12050
     assert len(list((tmp_path / "rail").rglob("*.xml"))) == 1
@@ -58,7 +67,7 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
     assert not (tmp_path / "payments").exists()
     (leg,) = clinical.clearing.batch(1).legs
     clinical.clearing.confirm(Confirmation(leg.order, Outcome.BOOKED, Decimal(leg.payout.decimal), "CNY"))
-    tick(found, clock)
+    tick(duties, clock)
     assert {path.name for path in (tmp_path / "payments").iterdir()} == {
         f"{kind}-{leg.order}.json" for kind in ("PaymentNotice", "PaymentReconciliation")
     }
@@ -67,24 +76,20 @@ def test_a_claim_goes_to_the_bank_and_the_book_is_sealed(
 
 
 def test_tokens_are_released_in_their_own_book_and_nowhere_else(
-    clinical: Clinical,
-    clock: FakeClock,
-    tmp_path: Path,
+    clinical: Clinical, duties: list[Duty], clock: FakeClock
 ) -> None:
     """A hospital's ledger never gets a supply by looking; once it was made there, each day posts what is due, once."""
-    settings = Settings(data_dir=tmp_path, mappings_dir=ROOT / "mappings", settle={"hospital": "test"})  # type: ignore[arg-type]
     assert clinical.clearing is not None
-    ledger, signer = clinical.clearing.ledger, Signer.load(tmp_path / "bridge.key")
-    found = settle.duties(settings, settle.open_billing(settings, ledger), clinical, signer)
-    (duty,) = [one for one in found if one.name == "releases"]
+    ledger = clinical.clearing.ledger
+    (duty,) = [one for one in duties if one.name == "releases"]
 
     def released() -> int:
         return sum(notice.type == "btt.token.released.v1" for notice in ledger.notices(0, 10_000))
 
     tick([duty], clock)
-    assert find_token(settings.mappings_dir, ledger) is None
+    assert find_token(MAPPINGS, ledger) is None
     assert released() == 0
-    open_token(settings.mappings_dir, ledger)
+    open_token(MAPPINGS, ledger)
     tick([duty], clock)
     assert released() == 0  # not its turn yet
     clock.advance(86400)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from btt_bridge import log
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import MalformedError, RefusedError
 from btt_bridge.records import PaymentOrder, Statement
 from btt_bridge.settle.payfi.iso20022 import camt_054, pain_001
@@ -47,7 +48,7 @@ class FileRail:
                 file.flush()
                 os.fsync(file.fileno())
             draft.rename(self.folder / "out" / f"{message}.xml")
-            _sync(self.folder / "out")
+            sync_folder(self.folder / "out")
 
     def statements(self) -> Sequence[Statement]:
         """Read every notification that waits; one that cannot be read goes aside, and keeps nobody waiting."""
@@ -71,7 +72,7 @@ class FileRail:
         # Another process may have booked it as well, and put it away first.
         with suppress(FileNotFoundError):
             source.replace(self.folder / folder / source.name)
-            _sync(self.folder / folder)
+            sync_folder(self.folder / folder)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -79,12 +80,3 @@ class FileRail:
         with (self.folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _sync(folder: Path) -> None:
-    """Make names as durable as the files that bear them."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
 from btt_bridge import fhir
-from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError
+from btt_bridge.errors import OverdrawnError, RefusedError, UnknownError, UnreadableConsentError
 from btt_bridge.isolate import Isolation
 from btt_bridge.ledger import Posting
 from btt_bridge.money import POINTS
@@ -73,12 +73,13 @@ class Rewards:
         budget = self._program().budget
         self.wallets.ledger.open_account(self.wallets.issued, POINTS, credit_limit=budget, keep_used=True)
 
-    def consider(self, body: Mapping[str, Any], consents: Sequence[Mapping[str, Any]] = ()) -> list[Decision]:
+    def consider(self, body: Mapping[str, Any], consents: Iterable[Mapping[str, Any]] = ()) -> list[Decision]:
         """Take in one version of a resource, with the patient's consents as the EHR has them now.
 
         Grants what it earns, takes back what it does not earn any more, and says why for each rule. Versions may come
         in any order and any number of times. Raises MalformedError, TooLargeError or an IsolationError for what nobody
-        should look at, and KeyConflictError for a version that was seen with another content; then nothing was granted.
+        should look at, UnreadableConsentError where that is a consent, and KeyConflictError for a version that was seen
+        with another content; then nothing was granted.
         """
         resource, given = read(body, self.limits), self._read_consents(consents)
         verdicts = self._verdicts(resource)
@@ -256,8 +257,11 @@ class Rewards:
             return Decision(rule.name, Answer.NO_CONSENT)
         return None
 
-    def _read_consents(self, bodies: Sequence[Mapping[str, Any]]) -> list[Resource]:
-        consents = [read(body, self.limits) for body in bodies]
+    def _read_consents(self, bodies: Iterable[Mapping[str, Any]]) -> list[Resource]:
+        try:
+            consents = [read(body, self.limits) for body in bodies]
+        except RefusedError as problem:  # it may be a denial
+            raise UnreadableConsentError from problem
         if any(consent.kind != "Consent" for consent in consents):
             raise RefusedError("this is no Consent")
         return consents

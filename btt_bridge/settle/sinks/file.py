@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from btt_bridge.config import Sink
+from btt_bridge.durable import sync_folder
 from btt_bridge.signing import canonical
 
 _TAIL_BYTES = 65536
@@ -43,10 +44,7 @@ class FileSink:
 
     def _make(self) -> None:
         self.path.touch(mode=0o640)
-        # The name of a new file is as durable as its folder.
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        sync_folder(self.path.parent)
 
 
 def _seek_whole_end(file: BinaryIO) -> None:
