@@ -21,8 +21,8 @@ from btt_bridge.fhir import Identity
 from btt_bridge.inbox import Inbox, Told
 from btt_bridge.journal import Journal
 from btt_bridge.journey import Event
-from btt_bridge.ledger import Ledger, batches
-from btt_bridge.records import Arrival, Document, Header
+from btt_bridge.ledger import Ledger, anchors, batches
+from btt_bridge.records import Anchored, Arrival, Document, Header, RootStanding
 from btt_bridge.settle.rewards.claims import Claim, Claims
 from btt_bridge.testing import FakeClock
 from btt_bridge.vault import Identity as Known
@@ -59,6 +59,7 @@ def _fill_bridge(url: str, folder: Path) -> None:
     with closing(Inbox(url, clock)) as inbox:
         inbox.put([Told("ehr", Identity("Appointment", "1", "1"), "Patient/1", b"\x00content", "d1")])
         inbox.put([Told("ehr", Identity("Appointment", "1", "2"), "", b"", deleted=True)])
+        inbox.note_request("payment", "Claim/c1")
     vault = Vault(url, folder / "keys")
     vault.remember(journey, Known({"1.2.3": "2.25.9"}, vault.pseudonym("MRN-1", "HOSPITAL", 3650), {"PatientID": "1"}))
     vault.engine.dispose()
@@ -68,6 +69,7 @@ def _fill_ledger(url: str, folder: Path) -> None:
     with closing(Ledger(url, FakeClock())) as ledger:
         fill(ledger)
         batches.close(ledger, new_signer())
+        anchors.note(ledger, "place", 1, Anchored(RootStanding.POSTED, "0x1"))
         ledger.set_position("file", 3)
         ledger.hinder("webhook", "no answer", "look at it", stopped=True)
     with closing(Claims(url)) as claims:

@@ -1,4 +1,8 @@
 SELECT pg_catalog.set_config('search_path', '', false);
+CREATE TABLE public.asked (
+    payment character varying(64) NOT NULL,
+    request text NOT NULL
+);
 CREATE TABLE public.btt_bridge_revision (
     version_num character varying(32) NOT NULL
 );
@@ -144,14 +148,15 @@ ALTER TABLE ONLY public.instance ALTER COLUMN id SET DEFAULT nextval('public.ins
 ALTER TABLE ONLY public.journey ALTER COLUMN id SET DEFAULT nextval('public.journey_id_seq'::regclass);
 ALTER TABLE ONLY public.step ALTER COLUMN id SET DEFAULT nextval('public.step_id_seq'::regclass);
 ALTER TABLE ONLY public.told ALTER COLUMN id SET DEFAULT nextval('public.told_id_seq'::regclass);
+INSERT INTO public.asked VALUES ('payment', 'Claim/c1');
 INSERT INTO public.btt_bridge_revision VALUES ('journal_0001');
 INSERT INTO public.btt_bridge_revision VALUES ('inbox_0001');
 INSERT INTO public.btt_bridge_revision VALUES ('vault_0001');
 INSERT INTO public.delivery VALUES (1, 1, 'pacs', 'SR', '1.2', '1.9', 'key', 'waiting', 0, '2026-01-05T08:00:00.000000Z', NULL, '', '');
 INSERT INTO public.expectation VALUES ('A1', 3, '2026-01-05T08:00:00.000000Z');
-INSERT INTO public.identity VALUES ('1e2d5914598959c6eda567043013bec28c38fbea6ae27d02a1504d568cb0c9f2', '\x26c48e04c55fc821569bc273679d8bc493529f71afe4dc4230cde9cfaa302aba7e354c6fe82253193591f7cf51425f668745b5fc9fef6fe4144601a8772b5676eba1033527d3756901d94bc22ceb457f5bc0efac0d2dfd6ccc93506b9c79860058645cc14454714a8aaa0a4f06ec2429f1df32d9947412db410e66e0062c9a1a3f3c22e0fd2f404a800ca67306d83b876477446b754e2981ce3da53ef66f22b805e10a69229eb86722aec35bd55417d68215c5aaf802b12dc10127e66006d49af64eefddfc5a7e0ccf7473308b66c7f2c66a4a51f9408d90');
-INSERT INTO public.identity_key VALUES ('uid', '2069aa65c95700992595634af310dcc047dfd88ce53874b6b83314b9ba4fec7b');
-INSERT INTO public.identity_key VALUES ('storage', 'e2f5d5f4d2f53cccd634cbec1f2d7317ed6f1f3ec168b1f6064475f709833ea6');
+INSERT INTO public.identity VALUES ('b5bb86b1d0f89c78cb7e97ce9b2ccd935bd5c5506887a9e5121a025248f1a7e7', '\xbc3d5a6c8eee8dd5368e179e9ad089bbc4e845dea594e94f8a752b14ce68460e069c4482562198fd266d3c4663c4aa3b3cd446fcb64b1d5a98a9b505be4c5d4d76e5e30937221e6ec4ebc5c2c9fce0267815303352a0c34ddc03ff1ec8e78a82c221e034462432e5470cff27e5a1a4624b078543c5df12c6f5fef3b98a8c58c14d2b9d0f222ea8cd15efa937e5c10884d763660620421aa6c9c1b03eaf64d9811960a480c6e2694ed3a7c1f7218cf6a11af3c4cecaf14afc7751fb2f5d67b954873ac4e25b106563295f48036d51364f370e28f4e59f7ddaa74d');
+INSERT INTO public.identity_key VALUES ('uid', 'd6f8b387bc1dabda8ad7a149b7f7e5e64e2b4df9c510c0287ee2840b91e870db');
+INSERT INTO public.identity_key VALUES ('storage', 'b724f6080ff3dc3bbd9d54cf2fc326af321e015483066ba408bd4610a1b520ae');
 INSERT INTO public.instance VALUES (4, '1.2.3.0', '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', 'CT2', 'B', '::1', 'other.dcm', 9, '2026-01-05T08:00:00.000000Z', 'conflict', '', '', 0);
 INSERT INTO public.instance VALUES (1, '1.2.3.0', '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', 'CT1', 'BTT_BRIDGE', '127.0.0.1', '0.dcm', 100, '2026-01-05T08:00:00.000000Z', '', '1.2', '1.2.3', 1);
 INSERT INTO public.instance VALUES (2, '1.2.3.1', '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', 'CT1', 'BTT_BRIDGE', '127.0.0.1', '1.dcm', 100, '2026-01-05T08:00:00.000000Z', '', '1.2', '1.2.3', 1);
@@ -169,6 +174,8 @@ SELECT pg_catalog.setval('public.instance_id_seq', 4, true);
 SELECT pg_catalog.setval('public.journey_id_seq', 1, true);
 SELECT pg_catalog.setval('public.step_id_seq', 3, true);
 SELECT pg_catalog.setval('public.told_id_seq', 2, true);
+ALTER TABLE ONLY public.asked
+    ADD CONSTRAINT asked_pkey PRIMARY KEY (payment);
 ALTER TABLE ONLY public.btt_bridge_revision
     ADD CONSTRAINT btt_bridge_revision_pkey PRIMARY KEY (version_num);
 ALTER TABLE ONLY public.delivery

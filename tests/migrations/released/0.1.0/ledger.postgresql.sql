@@ -110,6 +110,13 @@ CREATE SEQUENCE public.account_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE public.account_id_seq OWNED BY public.account.id;
+CREATE TABLE public.anchor (
+    place character varying(128) NOT NULL,
+    batch bigint NOT NULL,
+    standing character varying(8) NOT NULL,
+    transaction character varying(128) NOT NULL,
+    at character varying(32) NOT NULL
+);
 CREATE TABLE public.asset (
     code character varying(8) NOT NULL,
     scale smallint NOT NULL,
@@ -193,8 +200,9 @@ ALTER TABLE ONLY public.account ALTER COLUMN id SET DEFAULT nextval('public.acco
 INSERT INTO public.account VALUES (3, 'world:cny', 'CNY', NULL, 936, 0, 0, 0, 9);
 INSERT INTO public.account VALUES (2, 'b:cny', 'CNY', 0, 0, 5, 0, 30, 12);
 INSERT INTO public.account VALUES (1, 'a:cny', 'CNY', 0, 5, 936, 30, 0, 12);
+INSERT INTO public.anchor VALUES ('place', 1, 'posted', '0x1', '2026-01-05T08:00:00.000000Z');
 INSERT INTO public.asset VALUES ('CNY', 2);
-INSERT INTO public.batch VALUES (1, 1, 12, '\xe9fec0d0c333f94de513ee06315d1fbefdc0bbef7081812b7bebb94df9edfc66', '{"kind": "btt.settlement-batch", "payload": "eyJhdCI6IjIwMjYtMDEtMDVUMDg6MDA6MDAuMDAwMDAwWiIsImJhdGNoIjoxLCJmaXJzdF90cmFuc2ZlciI6MSwibGFzdF90cmFuc2ZlciI6MTIsInByZXZpb3VzX3Jvb3QiOiIiLCJyb290IjoiZTlmZWMwZDBjMzMzZjk0ZGU1MTNlZTA2MzE1ZDFmYmVmZGMwYmJlZjcwODE4MTJiN2JlYmI5NGRmOWVkZmM2NiJ9", "key": "782901ec9dde9cc2962870c553e7d57caa7b6e663d82968b068a1be2990552de", "signature": "zOGLdxT9sK0CfxEd9Fx8KK7EePkb724mDo7YOqDK/oe8BQUWE4AZKsUnFCqJrzP2g+DeI0akedyAImWfzbP2Cw=="}', '2026-01-05T08:00:00.000000Z');
+INSERT INTO public.batch VALUES (1, 1, 12, '\xe9fec0d0c333f94de513ee06315d1fbefdc0bbef7081812b7bebb94df9edfc66', '{"kind": "btt.settlement-batch", "payload": "eyJhdCI6IjIwMjYtMDEtMDVUMDg6MDA6MDAuMDAwMDAwWiIsImJhdGNoIjoxLCJmaXJzdF90cmFuc2ZlciI6MSwibGFzdF90cmFuc2ZlciI6MTIsInByZXZpb3VzX3Jvb3QiOiIiLCJyb290IjoiZTlmZWMwZDBjMzMzZjk0ZGU1MTNlZTA2MzE1ZDFmYmVmZGMwYmJlZjcwODE4MTJiN2JlYmI5NGRmOWVkZmM2NiJ9", "key": "9a8a67501f0fa7c7e550afa1def03593c12883fd10da8d3f7da61b4d9da70876", "signature": "Eoq3UhyU+KLKvm+DwJoQCU2wN0IteCq5GHCbMvyR5AY6kF3DVKHK+/A/A2qcZDyLiR8dUvzTT/KIyhCm9IcgDA=="}', '2026-01-05T08:00:00.000000Z');
 INSERT INTO public.btt_bridge_revision VALUES ('ledger_0001');
 INSERT INTO public.btt_bridge_revision VALUES ('claims_0001');
 INSERT INTO public.drained VALUES ('file', 3);
@@ -241,6 +249,8 @@ ALTER TABLE ONLY public.account
     ADD CONSTRAINT account_name_key UNIQUE (name);
 ALTER TABLE ONLY public.account
     ADD CONSTRAINT account_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.anchor
+    ADD CONSTRAINT anchor_pkey PRIMARY KEY (place, batch);
 ALTER TABLE ONLY public.asset
     ADD CONSTRAINT asset_pkey PRIMARY KEY (code);
 ALTER TABLE ONLY public.batch
@@ -287,6 +297,8 @@ CREATE TRIGGER transfer_no_change BEFORE DELETE OR UPDATE ON public.transfer FOR
 CREATE TRIGGER transfer_no_truncate BEFORE TRUNCATE ON public.transfer FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_refuse();
 ALTER TABLE ONLY public.account
     ADD CONSTRAINT account_asset_fkey FOREIGN KEY (asset) REFERENCES public.asset(code);
+ALTER TABLE ONLY public.anchor
+    ADD CONSTRAINT anchor_batch_fkey FOREIGN KEY (batch) REFERENCES public.batch(id);
 ALTER TABLE ONLY public.open_hold
     ADD CONSTRAINT open_hold_hold_fkey FOREIGN KEY (hold) REFERENCES public.transfer(id);
 ALTER TABLE ONLY public.outbox
