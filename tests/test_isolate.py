@@ -132,7 +132,7 @@ def test_a_killer_item_costs_only_itself(isolation: Isolation, batch: int) -> No
 
 def test_a_hanging_item_costs_only_itself() -> None:
     """One item that never ends is given up; its neighbors are answered."""
-    with Isolation(1, 512 * MIB, 0.5) as pool:
+    with Isolation(1, 512 * MIB, 2) as pool:
         answers = pool.each(hang_at_three, range(6))
     assert isinstance(answers[3], ProcessTimedOutError)
     assert [a for i, a in enumerate(answers) if i != 3] == [0, 1, 2, 4, 5]
