@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 
+from btt_bridge import plugins
+
 
 def describe(device: str) -> tuple[str, str]:
     """Return the torch device that `device` (auto, cpu, cuda, cuda:N) stands for, and what to call it."""
@@ -19,9 +21,10 @@ def describe(device: str) -> tuple[str, str]:
 
 
 def warm(device: str, threads: int) -> None:
-    """Do in a new child what need not wait for a job: start torch's threads, or wake the GPU."""
+    """Do in a new child what need not wait for a job: find the services, start torch's threads, or wake the GPU."""
     import torch
 
+    plugins.services()
     device, _ = describe(device)
     set_threads(device, threads)
     square = torch.ones(512, 512, device=device)

@@ -55,10 +55,15 @@ def _confirm_nothing_outside(document: Document, identity: Identity, outgoing: f
     """Search the bytes, whatever they are part of, for any name that the study had outside."""
     if not outgoing.isdisjoint(_outgoing_uids(document.content)):
         raise UnmappedIdentityError(f"an outgoing UID is still in the {document.kind}")
+    if any(name in document.content for name in _pseudonyms(identity)):
+        raise UnmappedIdentityError(f"the pseudonym is still in the {document.kind}")
+
+
+def _pseudonyms(identity: Identity) -> list[bytes]:
+    """Return what to search for: none that holds another, for where that one is not, it is not either."""
     pseudonym = identity.pseudonym
-    for name in {pseudonym.patient_id, pseudonym.patient_name, pseudonym.patient_name.partition("^")[2]} - {""}:
-        if name.encode() in document.content:
-            raise UnmappedIdentityError(f"the pseudonym is still in the {document.kind}")
+    names = {pseudonym.patient_id, pseudonym.patient_name, pseudonym.patient_name.partition("^")[2]} - {""}
+    return [name.encode() for name in names if not any(other in name for other in names - {name})]
 
 
 def _outgoing_uids(content: bytes) -> list[bytes]:

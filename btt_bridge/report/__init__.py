@@ -8,7 +8,7 @@ read, UnmappedIdentityError where the result speaks of an image that is not the 
 from btt_bridge.report.names import Names
 from btt_bridge.report.secondary_capture import picture
 from btt_bridge.report.sources import Sources
-from btt_bridge.report.structured_report import Reported, ReportedFinding, read_back
+from btt_bridge.report.structured_report import Reported, ReportedFinding, read_back, warm
 from btt_bridge.report.write import prepare, write
 
-__all__ = ["Names", "Reported", "ReportedFinding", "Sources", "picture", "prepare", "read_back", "write"]
+__all__ = ["Names", "Reported", "ReportedFinding", "Sources", "picture", "prepare", "read_back", "warm", "write"]

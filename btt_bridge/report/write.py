@@ -14,7 +14,7 @@ from btt_bridge.report.names import Names
 from btt_bridge.report.secondary_capture import Sketch, secondary_capture, sketches
 from btt_bridge.report.segmentation import segmentation
 from btt_bridge.report.sources import Sources, read
-from btt_bridge.report.structured_report import structured_report, warm
+from btt_bridge.report.structured_report import structured_report
 
 #: Calls a function for each item; see `write`.
 Each = Callable[[Callable[[Sketch], Document], Sequence[Sketch]], Sequence[Document | BridgeError]]
@@ -30,7 +30,6 @@ def prepare(study: Study, series_instance_uid: str, spool_dir: Path) -> Sources:
 
     Raises UnknownError where the study has no such series, MalformedError where an image of it cannot be read.
     """
-    warm()
     return read(study, series_instance_uid, spool_dir)
 
 
