@@ -117,8 +117,15 @@ class Node:
             if taken is not None:
                 self._do(*taken)
             elif self._bell is not None:
-                self._rung.wait(self._settings.poll_seconds)
-                self._rung.clear()
+                self._await_bell()
+
+    def _await_bell(self) -> None:
+        """Wait until somebody rings, we should look by ourselves, or stop."""
+        until = time.monotonic() + self._settings.poll_seconds
+        while not self._stop.is_set() and (left := until - time.monotonic()) > 0:
+            if self._rung.wait(min(left, _LOOK_SECONDS)):
+                break
+        self._rung.clear()
 
     # --- at the exchange --------------------------------------------------------------------------------
 

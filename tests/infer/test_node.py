@@ -93,7 +93,7 @@ def test_a_study_is_computed_and_judged(
 
 
 def test_a_doorbell_calls_the_node(tmp_path: Path, chest: list[bytes]) -> None:
-    """A node that hardly ever looks by itself comes at once when it is rung for."""
+    """A node that hardly ever looks by itself comes at once when it is rung for, and stops at once when it is told."""
     broker = f"filesystem://{tmp_path / 'bells'}"
     with (
         running_market(tmp_path, broker_url=broker) as market,
