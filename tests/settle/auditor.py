@@ -198,17 +198,44 @@ class Proposal:
 
 
 @dataclass
+class Lot:
+    """Points that came at one moment, and the fact that they were granted for."""
+
+    at: datetime
+    left: int
+    fact: str
+
+
+@dataclass
 class Patient:
     changes: int = 0
-    points: int = 0
     debt: int = 0
-    debited: int = 0
-    credits: list[tuple[datetime, int]] = field(default_factory=list)
+    #: The oldest first.
+    lots: list[Lot] = field(default_factory=list)
+    #: Fact to how many of its points have expired.
+    lapsed: dict[str, int] = field(default_factory=dict)
     #: Act to fact of the grant that stands; all acts are of one day.
     standing: dict[str, str] = field(default_factory=dict)
     #: Order to partner, points, moment; and what was undone.
     orders: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
+    #: Order to what it was paid with.
+    paid: dict[str, list[Lot]] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
+
+    @property
+    def points(self) -> int:
+        return sum(lot.left for lot in self.lots)
+
+    def take(self, points: int, first: str = "") -> list[Lot]:
+        """Take points of one fact first, then the oldest; return them."""
+        taken = []
+        for lot in [one for one in self.lots if one.fact == first] + [one for one in self.lots if one.fact != first]:
+            part = min(points, lot.left)
+            points -= part
+            lot.left -= part
+            taken.append(Lot(lot.at, part, lot.fact))
+        self.lots = [lot for lot in self.lots if lot.left]
+        return [lot for lot in taken if lot.left]
 
 
 @dataclass
@@ -251,6 +278,8 @@ class Auditor:
     batches: int = 0
     released: dict[str, int] = field(default_factory=dict)
     stakes: dict[str, list[Stake]] = field(default_factory=dict)
+    #: Holder to the bridge that its stakes count for.
+    dedicated: dict[str, str] = field(default_factory=dict)
     proposals: dict[str, Proposal] = field(default_factory=dict)
     referrers: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     patients: dict[str, Patient] = field(default_factory=dict)
@@ -544,6 +573,15 @@ class Auditor:
         self.post("btt.token.unstaked.v1", (f"staked:{holder}:btt", f"wallet:{holder}:btt", stake.units))
         stake.ended = now
 
+    def dedicate(self, holder: str, bridge: str) -> None:
+        if not self.stakes.get(holder):
+            raise RefusedError("nothing is staked")
+        if self.dedicated.get(holder) != bridge:
+            name = f"quota:dedications:{holder}:quota"
+            self.limits[name] = None
+            self.post("btt.token.dedicated.v1", (name, "quota:used:quota", 1))
+            self.dedicated[holder] = bridge
+
     def votes(self, holder: str, at: datetime) -> int:
         aged = [(stake, stake.days(at)) for stake in self.stakes.get(holder, [])]
         return sum(stake.weight(at) * min(days, 365) for stake, days in aged if days >= 7)
@@ -671,13 +709,15 @@ class Auditor:
         own = f"patient:test:{patient}"
         return [(source, f"{own}:debt:points", repaid), (source, f"{own}:points", credit - repaid)]
 
-    def _credited(self, patient: str, units: int, now: datetime) -> None:
+    def _credited(self, patient: str, lots: list[Lot]) -> None:
+        """Put lots where their age says; what was owed takes the oldest of them."""
         one = self.patients[patient]
-        repaid = min(one.debt, units)
-        one.debt -= repaid
-        one.points += units - repaid
+        for lot in lots:
+            repaid = min(one.debt, lot.left)
+            one.debt -= repaid
+            lot.left -= repaid
+        one.lots = sorted([*one.lots, *(lot for lot in lots if lot.left)], key=lambda lot: lot.at)
         one.changes += 1
-        one.credits.append((now, units - repaid))
 
     def act(self, patient: str, act: str, number: int, now: datetime, day: date = FIFTH) -> None:
         """An act is reported; the first of its kind that stands is rewarded, for all of a patient are of one day."""
@@ -687,7 +727,7 @@ class Auditor:
             return
         self.limits[f"patient:test:{patient}:debt:points"] = FOREVER
         self.post("btt.reward.granted.v1", *self._points(patient, POINTS[act], "rewards:test:issued:points"))
-        self._credited(patient, POINTS[act], now)
+        self._credited(patient, [Lot(now, POINTS[act], fact)])
         one.standing[act] = fact
 
     def retract(self, patient: str, act: str, number: int) -> None:
@@ -695,24 +735,23 @@ class Auditor:
         self.retracted.add(fact)
         if one.standing.get(act) != fact:
             return
-        owed, own = max(0, POINTS[act] - one.points), f"patient:test:{patient}"
-        taken = (f"{own}:points", "rewards:test:issued:points", POINTS[act] - owed)
+        points = POINTS[act] - one.lapsed.get(fact, 0)
+        if not points:
+            return  # what has expired is gone already
+        owed, own = max(0, points - one.points), f"patient:test:{patient}"
+        taken = (f"{own}:points", "rewards:test:issued:points", points - owed)
         self.post("btt.reward.reversed.v1", taken, (f"{own}:debt:points", "rewards:test:issued:points", owed))
         one.debt += owed
-        one.points -= POINTS[act] - owed
-        one.debited += POINTS[act] - owed
+        one.take(points - owed, fact)
         one.changes += 1
         del one.standing[act]
 
-    def _stale(self, one: Patient, now: datetime) -> int:
-        return max(0, sum(points for at, points in one.credits if at < now - 730 * DAY) - one.debited)
-
     def expire_points(self, patient: str, now: datetime) -> None:
         one = self.patients.setdefault(patient, Patient())
-        if points := self._stale(one, now):
+        if points := sum(lot.left for lot in one.lots if lot.at < now - 730 * DAY):
             self.post("btt.reward.expired.v1", (f"patient:test:{patient}:points", "rewards:test:issued:points", points))
-            one.points -= points
-            one.debited += points
+            for lot in one.take(points):
+                one.lapsed[lot.fact] = one.lapsed.get(lot.fact, 0) + lot.left
             one.changes += 1
 
     def expire_all(self, now: datetime) -> None:
@@ -741,8 +780,7 @@ class Auditor:
         fee = self.care(f"partner:{partner}:payable:cny", ceil(points * worth * fee_points, 10_000))
         spend = (f"patient:test:{patient}:points", f"partner:{partner}:redeemed:points", points)
         self.post("btt.reward.redeemed.v1", spend, *fee)
-        one.points -= points
-        one.debited += points
+        one.paid[order] = one.take(points)
         one.changes += 1
         one.orders[order] = (partner, points, now)
 
@@ -757,7 +795,7 @@ class Auditor:
         fee = self.care(f"partner:{partner}:payable:cny", ceil(points * worth * fee_points, 10_000))
         back = self._points(patient, points, f"partner:{partner}:redeemed:points")
         self.post("btt.reward.returned.v1", *back, *((credit, debit, units) for debit, credit, units in fee))
-        self._credited(patient, points, now)
+        self._credited(patient, one.paid[order])
         one.undone.add(order)
 
     def fee(self, kind: str, key: str, payer: str, units: int) -> None:

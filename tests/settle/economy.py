@@ -485,6 +485,14 @@ def unstake(world: World, holder: str, number: int) -> Attempt:
     )
 
 
+@operation(holder=HOLDER, bridge=one("north", "south"))
+def dedicate(world: World, holder: str, bridge: str) -> Attempt:
+    return Attempt(
+        lambda: world.token.dedications.dedicate(holder, bridge),
+        lambda books, now: books.dedicate(holder, bridge),
+    )
+
+
 @operation(holder=HOLDER, ref=REF, whole=one(1000, 367_000, 400_000))
 def propose(world: World, holder: str, ref: str, whole: int) -> Attempt:
     spending = Spend("ecosystem-development-fund", "hospital:b", whole * E18)
@@ -846,6 +854,7 @@ TOUR: Final[list[tuple[str, dict[str, Any]] | int]] = [
     ("instruct", {"document": "d1", "payer": "insurer", "payee": "east", "units": 333, "again": True}),
     ("stake", {"holder": "hospital:a", "ref": "r1", "whole": 3000, "lock": "year"}),
     ("stake", {"holder": "hospital:b", "ref": "r1", "whole": 100, "lock": "none"}),
+    ("dedicate", {"holder": "hospital:a", "bridge": "north"}),
     ("refer", {"referrer": "hospital:a", "referred": "hospital:x"}),
     ("grant", {"patient": "p1", "act": "checkup", "number": 1}),
     ("redeem", {"patient": "p1", "partner": "pharmacy", "number": 1, "points": 50}),
