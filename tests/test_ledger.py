@@ -414,6 +414,15 @@ def test_a_credit_limit_is_how_far_an_account_may_owe(ledger: Ledger, clock: Fak
 # --- what is read ---------------------------------------------------------------------------------------
 
 
+def test_balances_are_of_all_accounts_or_of_those_whose_name_begins_so(ledger: Ledger) -> None:
+    """What begins a name is taken as it is: no letter of it stands for another."""
+    for name in ("c_d:cny", "cxd:cny"):
+        ledger.open_account(name, CNY)
+    assert [one.account for one in ledger.balances()] == [A, B, "c_d:cny", "cxd:cny", WORLD]
+    assert [one.account for one in ledger.balances("c_")] == ["c_d:cny"]
+    assert ledger.balances("nobody") == []
+
+
 def test_a_statement_has_the_newest_lines_with_the_balance_after_each(ledger: Ledger, clock: FakeClock) -> None:
     """Lines run back from today's balance; a hold is a line that changes nothing."""
     ledger.post_all("test", "1", [move(A, B, 30), move(B, A, 5)])

@@ -76,10 +76,12 @@ class Ledger:
             raise UnknownAccountError(f"there is no account {account}")
         return rows.balance(row)
 
-    def balances(self) -> list[Balance]:
-        """Return every account, by name."""
+    def balances(self, prefix: str = "") -> list[Balance]:
+        """Return every account, or every one whose name begins so, by name."""
+        name = account_table.c.name
+        query = rows.ACCOUNTS.where(name.startswith(prefix, autoescape=True)) if prefix else rows.ACCOUNTS
         with reading(self.engine) as connection:
-            return [rows.balance(row) for row in connection.execute(rows.ACCOUNTS.order_by(account_table.c.name))]
+            return [rows.balance(row) for row in connection.execute(query.order_by(name))]
 
     def accounts(self, limit: int, beyond: str = "", *, back: bool = False) -> list[Balance]:
         """Return so many accounts, by name, that follow one; or, going back, that come just before it."""

@@ -72,6 +72,13 @@ _STANDING = (
     .order_by(account_table.c.id)
     .with_for_update(of=account_table, key_share=True)
 )
+NOTICES = (
+    select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
+    .join(posting_table, posting_table.c.id == outbox_table.c.posting)
+    .join(transfer_table, transfer_table.c.id == posting_table.c.id + posting_table.c.transfers - 1)
+    .join(account_table, account_table.c.id == outbox_table.c.account)
+)
+_SIDES = (transfer_table.c.debit, transfer_table.c.credit)
 
 
 def _read(connection: Connection, query: Select[Any], these: Sequence[Any], **more: str) -> Iterator[Row[Any]]:
@@ -82,15 +89,6 @@ def _read(connection: Connection, query: Select[Any], these: Sequence[Any], **mo
 
 def last_transfer(connection: Connection) -> Row[Any] | None:
     return connection.execute(_LAST).first()
-
-
-NOTICES = (
-    select(outbox_table, account_table.c.name, transfer_table.c.at, transfer_table.c.hash)
-    .join(posting_table, posting_table.c.id == outbox_table.c.posting)
-    .join(transfer_table, transfer_table.c.id == posting_table.c.id + posting_table.c.transfers - 1)
-    .join(account_table, account_table.c.id == outbox_table.c.account)
-)
-_SIDES = (transfer_table.c.debit, transfer_table.c.credit)
 
 
 def standing(connection: Connection, names: Collection[str]) -> dict[str, Standing]:

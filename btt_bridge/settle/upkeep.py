@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from btt_bridge import log
 from btt_bridge.clock import Clock
@@ -74,8 +73,9 @@ def duties(settings: Settings, billing: Billing, clinical: Clinical, signer: Sig
     if clinical.incentives is not None:
         found.append(Duty("points", _SWEEP_SECONDS, _Sweep(clinical.incentives.rewards)))
     if (settings.mappings_dir / "token").is_dir():
-        found.append(Duty("releases", _RELEASE_SECONDS, lambda: _release(settings.mappings_dir, ledger)))
-        found.append(Duty("attestations", _ATTEST_SECONDS, lambda: _attest(settings, ledger, signer)))
+        releases = _in_its_book(settings, ledger, lambda book: book.supply.release())
+        renewed = _in_its_book(settings, ledger, lambda book: book.dedications.renew(signer, settings.attestations_dir))
+        found += [Duty("releases", _RELEASE_SECONDS, releases), Duty("attestations", _ATTEST_SECONDS, renewed)]
     return found
 
 
@@ -103,26 +103,19 @@ def _on_chain(settings: Settings, ledger: Ledger, rail: SettlementRail) -> list[
         return []
     found = [Duty("roots", _CHAIN_SECONDS, lambda: chain.anchor(ledger, rail))]
     if (settings.mappings_dir / "token").is_dir():
-        found.append(Duty("burns", _CHAIN_SECONDS, lambda: _book_burns(settings.mappings_dir, ledger, rail)))
+        burns = _in_its_book(settings, ledger, lambda book: chain.book_burns(book.supply, rail))
+        found.append(Duty("burns", _CHAIN_SECONDS, burns))
     return found
 
 
-def _book_burns(mappings_dir: Path, ledger: Ledger, rail: ChainRail) -> None:
-    """Book what was burned on the chain, where this ledger is the token's book."""
-    if (book := token.find_token(mappings_dir, ledger)) is not None:
-        chain.book_burns(book.supply, rail)
+def _in_its_book(settings: Settings, ledger: Ledger, do: Callable[[token.Token], object]) -> Callable[[], None]:
+    """Return what does something of the token where this ledger is its book, and nothing elsewhere."""
 
+    def act() -> None:
+        if (book := token.find_token(settings.mappings_dir, ledger)) is not None:
+            do(book)
 
-def _release(mappings_dir: Path, ledger: Ledger) -> None:
-    """Release what is due, where this ledger is the token's book."""
-    if (book := token.find_token(mappings_dir, ledger)) is not None:
-        book.supply.release()
-
-
-def _attest(settings: Settings, ledger: Ledger, signer: Signer) -> None:
-    """Renew what stakes give their bridges, where this ledger is the token's book."""
-    if (book := token.find_token(settings.mappings_dir, ledger)) is not None:
-        book.dedications.renew(signer, settings.attestations_dir)
+    return act
 
 
 class _Sweep:

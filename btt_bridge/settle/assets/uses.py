@@ -66,7 +66,7 @@ class Uses:
 
     def unpaid(self, name: str) -> int:
         """Return how many uses of a deed are attested and not paid yet."""
-        return sum(balance.units for balance in self.ledger.balances() if balance.account == open_uses(name))
+        return sum(balance.units for balance in self.ledger.balances(open_uses(name)))
 
 
 def open_uses(name: str) -> str:

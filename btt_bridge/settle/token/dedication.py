@@ -96,7 +96,7 @@ class Dedications:
             _write(folder / f"{bridge_id}.json", self.attest(holder, signer))
 
     def _everybody(self) -> list[Dedication]:
-        names = [one.account for one in self.ledger.balances() if one.account.startswith(_ACCOUNTS)]
+        names = [one.account for one in self.ledger.balances(_ACCOUNTS)]
         found = [self.of(name.removeprefix(_ACCOUNTS).rpartition(":")[0]) for name in names]
         return [one for one in found if one is not None]
 

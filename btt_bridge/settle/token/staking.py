@@ -87,7 +87,7 @@ class Stakes:
         return dated.in_force(self.terms, self.ledger.now().date()).staking
 
     def _accounts(self) -> list[Balance]:
-        return [balance for balance in self.ledger.balances() if balance.account.startswith("staked:")]
+        return self.ledger.balances("staked:")
 
 
 def _stake(holder: str, number: int, posting: Posting, facts: Mapping[str, Any], ended_at: datetime | None) -> Stake:

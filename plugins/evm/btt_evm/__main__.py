@@ -318,14 +318,9 @@ def _ledger(settings_file: Path | None) -> Ledger:
 
 
 def _token(settings_file: Path | None):  # type: ignore[no-untyped-def]
-    from btt_bridge.settle.token import find_token
+    from btt_bridge.settle.token import book_of
 
-    token = find_token(config.load(settings_file).mappings_dir, _ledger(settings_file))
-    if token is None:
-        raise UnknownError(
-            "this ledger is not the token's book", advice="Make its supply first: btt-bridge token mint."
-        )
-    return token
+    return book_of(config.load(settings_file).mappings_dir, _ledger(settings_file))
 
 
 def _say(line: str) -> None:

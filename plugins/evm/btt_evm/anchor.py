@@ -9,7 +9,7 @@ from btt_bridge.errors import KeyConflictError
 from btt_bridge.ledger.batches import Proof
 from btt_bridge.records import Anchored, BatchRoot, RootStanding
 from btt_bridge.signing import canonical
-from btt_evm.node import Node, talking
+from btt_evm.node import Node, talking, transaction_of
 from btt_evm.payouts import Posted
 
 
@@ -66,7 +66,7 @@ class Anchor:
             told = self._contract.events.Posted().get_logs(
                 from_block=blocks[0], to_block=blocks[-1], argument_filters={"batch": name(root)}
             )
-        return f"0x{bytes(told[0]['transactionHash']).hex()}" if told else ""
+        return transaction_of(told[0]) if told else ""
 
 
 def name(root: BatchRoot) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import MalformedError
 
 
@@ -23,7 +24,7 @@ def write(path: Path, content: bytes) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     os.replace(draft, path)
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -40,15 +41,6 @@ def read(path: Path) -> dict[str, Any] | None:
 def write_body(path: Path, body: Mapping[str, Any]) -> None:
     """Write what `read` reads."""
     write(path, json.dumps(body, indent=1).encode())
-
-
-def sync(folder: Path) -> None:
-    """Make names as durable as the files that bear them."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -123,7 +123,7 @@ class Node:
         kept = durable.read(self._file(name))
         with talking():
             receipt = self._receipt(kept) if kept else None
-        return _hash(receipt) if receipt and receipt["status"] else ""
+        return transaction_of(receipt) if receipt and receipt["status"] else ""
 
     def transact_alone(self, decide: Callable[[], tuple[str, Any] | None]) -> str:
         """Send what `decide` names and calls, as `transact` does, while nothing else of this key is under way.
@@ -155,7 +155,7 @@ class Node:
             used = self.web3.eth.get_transaction_count(self.account.address, "latest")
             if receipt := self._receipt(kept):
                 if receipt["status"]:
-                    return _hash(receipt)
+                    return transaction_of(receipt)
             elif used <= kept["nonce"]:
                 return str(self._again(name, kept)["hash"])
         # Counted with what waits at the node, so that several can be under way.
@@ -272,8 +272,9 @@ def _http(url: str, session: requests.Session) -> HTTPProvider:
     return HTTPProvider(url, request_kwargs=limits, session=session, exception_retry_configuration=None)
 
 
-def _hash(receipt: Mapping[str, Any]) -> str:
-    return f"0x{bytes(receipt['transactionHash']).hex()}"
+def transaction_of(told: Mapping[str, Any]) -> str:
+    """Return the hash of the transaction that a receipt or a log entry is of."""
+    return f"0x{bytes(told['transactionHash']).hex()}"
 
 
 def _bytes(text: str) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from btt_bridge import log
+from btt_bridge.durable import sync_folder
 from btt_bridge.errors import DeliveryRefusedError, KeyConflictError, RefusedError
 from btt_bridge.money import BTT, Amount, Asset
 from btt_bridge.records import (
@@ -92,7 +93,7 @@ class EvmRail:
             if len(kept["acknowledged"]) == len(kept["orders"]):
                 self._file(message, "paid").parent.mkdir(exist_ok=True, mode=0o750)
                 path.replace(self._file(message, "paid"))
-                durable.sync(path.parent)
+                sync_folder(path.parent)
 
     # --- as a chain -------------------------------------------------------------------------------------
 
